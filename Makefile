@@ -1,0 +1,33 @@
+# make run: set up and run the default study. make test: set up and run the tests. Nothing else needed
+# than Python 3.11 or newer and a package registry that pip reaches.
+SHELL := bash
+PYTHON ?= python3
+CORES ?= 2
+STUDY ?= quick
+BIN := .venv/bin
+
+.PHONY: run install test lint clean
+run: install
+	source $(BIN)/activate && snakemake --cores $(CORES) --config study=$(STUDY) && recscale report $(STUDY)
+
+install: .venv/installed
+
+.venv/installed: envs/lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"recscale needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]} (make PYTHON=python3.12 ...)")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/installed-dev: envs/lock-dev.txt .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/lock-dev.txt
+	@touch $@
+
+test: .venv/installed-dev
+	source $(BIN)/activate && python -m pytest
+
+lint: .venv/installed-dev
+	source $(BIN)/activate && ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow
+
+clean:
+	rm -rf .venv

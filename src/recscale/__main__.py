@@ -1,0 +1,232 @@
+"""The command line: `recscale VERB` (or `python -m recscale VERB`); every rule is one such call."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recscale import files, study
+from recscale.errors import InputError
+
+# Verbs import what they need when they run: `status` should not wait for torch.
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _dataset(args: argparse.Namespace) -> dict[str, Any]:
+    known = study.read_yaml(args.datasets, "datasets")
+    if args.dataset not in known:
+        raise InputError(f"{args.datasets}: {args.dataset} is not one of {', '.join(known)}")
+    return dict(known[args.dataset])
+
+
+def fetch(args: argparse.Namespace) -> None:
+    from recscale.fetch import fetch
+
+    record = fetch(args.dataset, _dataset(args), args.raw, _say)
+    files.write_json(args.out, record)
+
+
+def prepare(args: argparse.Namespace) -> None:
+    from recscale import interactions
+    from recscale.prepare import prepare
+
+    record = _json(args.source)
+    entry = _dataset(args)
+    (source,) = [s for s in entry["sources"] if s["name"] == record["source"]]
+    path = Path(record["path"])
+    if not path.exists():
+        raise InputError(
+            f"{path}: is gone; remove {args.source} to fetch it again"
+        )
+    log = interactions.read(path, source)
+    interactions.check(log, entry["expect"], str(path))
+    sequences, items, stats = prepare(log, entry["withhold_above"])
+    for name, frame in (("sequences", sequences), ("items", items)):
+        with files.atomic(args.out / f"{name}.parquet") as part:
+            frame.write_parquet(part)
+    stats |= {"dataset": args.dataset, "input": record}
+    files.write_json(args.out / "stats.json", stats)  # last: it says that the others are whole
+    targets = stats["targets"]
+    _say(
+        f"{args.dataset}: {stats['users']['kept']:,} users, {stats['n_items']:,} items in the "
+        f"catalogue, {targets['all']:,} targets ({targets['train']:,} train)"
+    )
+
+
+def train(args: argparse.Namespace) -> None:
+    from recscale.train import train
+
+    train(study.Run.from_spec(args.spec), args.data, args.out, args.threads, _say)
+
+
+def task(args: argparse.Namespace) -> None:
+    from recscale import sequences
+    from recscale.references import references
+
+    content = references(sequences.load(args.data))
+    files.write_json(args.out, content)
+    for name, result in content.items():
+        _say(f"{name}: test loss {result['test']['loss']:.4f}, HR@10 {result['test']['HR@10']:.4f}")
+
+
+def collect(args: argparse.Namespace) -> None:
+    from recscale.points import collect
+
+    points, curves = collect(study.load(args.study), args.runs, _json(args.references))
+    for name, table in (("points", points), ("curves", curves)):
+        with files.atomic(args.out / f"{name}.parquet") as part:
+            table.to_parquet(part, index=False)
+        with files.atomic(args.out / f"{name}.csv") as part:
+            table.to_csv(part, index=False)
+    for row in points[~points["beats_popularity"]].itertuples():
+        _say(f"{row.run}: does not beat item popularity on test loss")
+
+
+def fit(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from recscale.laws import fit_law, summary
+
+    content = study.load(args.study)
+    points = pd.read_parquet(args.points)
+    rows = []
+    for law in content.laws.values():
+        chosen = points[points["run"].isin(study.select(law, content.runs))]
+        x, y = chosen[law.x].to_numpy(float), chosen[law.y].to_numpy(float)
+        result = fit_law(x, y, law=law.name, x_name=law.x, hold_out=law.hold_out)
+        files.write_json(args.out / f"{law.name}.json", result.to_json())
+        rows.append({"law": law.name, "status": result.status, "result": summary(result)})
+        _say(summary(result))
+    with files.atomic(args.out / "laws.csv") as part:
+        pd.DataFrame(rows, columns=["law", "status", "result"]).to_csv(part, index=False)
+
+
+def plot(args: argparse.Namespace) -> None:
+    from recscale import figures
+
+    content = study.load(args.study)
+    if args.figure not in figures.FIGURES:
+        known = ", ".join(figures.FIGURES)
+        raise InputError(f"{args.study}: figures: {args.figure} is not one of {known}")
+    figures.draw(args.figure, content, args.results, args.out)
+
+
+def status(args: argparse.Namespace) -> None:
+    from recscale import points
+
+    config = study.read_yaml(args.config, "config")
+    content = study.load(args.config.parent / "studies" / f"{args.study}.yaml")
+    runs = Path(config["results_dir"]) / content.name / "runs"
+    table = points.status(content, runs)
+    _say(table.to_string(index=False))
+    counts = table["state"].value_counts()
+    _say(f"{len(table)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+
+
+def report(args: argparse.Namespace) -> None:
+    from recscale.report import report
+
+    report(args.study, args.config, _say)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON: {error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="recscale", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(call: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(call.__name__, help=text, description=text)
+        added.set_defaults(call=call)
+        return added
+
+    datasets = Path("config/datasets.yaml")
+    sub = verb(fetch, "find or download a dataset's archive, check it, write source.json")
+    sub.add_argument("dataset", help="a name in the datasets file")
+    sub.add_argument("--datasets", type=Path, default=datasets, help="reads: the datasets file")
+    sub.add_argument("--raw", type=Path, default=Path("raw"), help="reads and writes: archives")
+    sub.add_argument("--out", type=Path, required=True, help="writes: source.json")
+
+    sub = verb(prepare, "raw log to sequences.parquet, items.parquet and stats.json")
+    sub.add_argument("dataset", help="a name in the datasets file")
+    sub.add_argument("--datasets", type=Path, default=datasets, help="reads: the datasets file")
+    sub.add_argument("--source", type=Path, required=True, help="reads: source.json of fetch")
+    sub.add_argument("--out", type=Path, required=True, help="writes: this folder")
+
+    sub = verb(train, "train one run, evaluate it, write metrics.json and model.safetensors")
+    sub.add_argument("--spec", required=True, help="the run as canonical JSON")
+    sub.add_argument("--data", type=Path, required=True, help="reads: prepared dataset folder")
+    sub.add_argument("--out", type=Path, required=True, help="writes: the run's folder")
+    sub.add_argument("--threads", type=int, default=1, help="processor cores to use (default 1)")
+
+    sub = verb(task, "evaluate what needs no training of its own; now: references")
+    sub.add_argument("task", choices=["references"], help="popularity and first-order Markov")
+    sub.add_argument("--data", type=Path, required=True, help="reads: prepared dataset folder")
+    sub.add_argument("--out", type=Path, required=True, help="writes: a JSON file")
+
+    sub = verb(collect, "gather a study's metrics.json files into points and curves tables")
+    sub.add_argument("study", type=Path, help="reads: the study file")
+    sub.add_argument("--runs", type=Path, required=True, help="reads: folder of the runs")
+    sub.add_argument("--references", type=Path, required=True, help="reads: reference metrics")
+    sub.add_argument(
+        "--out", type=Path, required=True, help="writes: points and curves"
+    )
+
+    sub = verb(fit, "fit the laws of a study on its points")
+    sub.add_argument("study", type=Path, help="reads: the study file and its `laws`")
+    sub.add_argument("--points", type=Path, required=True, help="reads: points.parquet")
+    sub.add_argument("--out", type=Path, required=True, help="writes: LAW.json each and laws.csv")
+
+    sub = verb(plot, "draw one figure of a study: PNG, PDF and the CSV of what is drawn")
+    sub.add_argument("study", type=Path, help="reads: the study file")
+    sub.add_argument("figure", help="a name under `figures` in the study file")
+    sub.add_argument(
+        "--results", type=Path, required=True, help="reads: results/<study>"
+    )
+    sub.add_argument("--out", type=Path, required=True, help="writes: PNG; PDF and CSV beside it")
+
+    config = Path("config/config.yaml")
+    sub = verb(status, "print the grid of a study: done, running, missing")
+    sub.add_argument("study", help="a study's name, e.g. quick")
+    sub.add_argument("--config", type=Path, default=config, help="reads: where results live")
+
+    sub = verb(report, "write a study's report.html and print its laws and where things are")
+    sub.add_argument("study", help="a study's name, e.g. quick")
+    sub.add_argument("--config", type=Path, default=config, help="reads: where results live")
+    return parser
+
+
+def main() -> None:
+    """Run a verb. Exit code 2 and one line on standard error for what a user can mend."""
+    args = _parser().parse_args()
+    try:
+        args.call(args)
+    except InputError as error:
+        sys.exit(_line(str(error)))
+    except OSError as error:
+        sys.exit(_line(f"{error.filename or args.verb}: {error.strerror or error}"))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _line(text: str) -> int:
+    print(f"recscale: {' '.join(text.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Full-ranking metrics: every item of the catalogue is scored for every user, none is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recscale.model import Decoder
+from recscale.sequences import Sequences, Windows, contexts
+
+CUTOFFS = (5, 10, 50)
+BLOCK = 512  # users scored at once
+METRICS = (
+    "loss", *(f"{name}@{k}" for name in ("HR", "NDCG") for k in CUTOFFS), "MRR", "coverage@10"
+)  # fmt: skip
+
+
+def metrics(blocks: Iterable[tuple[Tensor, Tensor]], n_items: int) -> dict[str, float]:
+    """METRICS over blocks of scores (b, n_items) and target rows (b,), each a user's next item.
+
+    loss is mean cross-entropy in nats with scores as logits. Items a user has seen stay in the
+    ranking (LSRM). Equal scores rank by item id, so a constant score does not put every target
+    first. A target row of -1 (an item outside the catalogue) is a miss and has no loss.
+    coverage@10: share of the catalogue found in at least one user's ten best.
+    """
+    sums = dict.fromkeys(METRICS, 0.0)
+    users, with_loss = 0, 0
+    shown = torch.zeros(n_items, dtype=torch.bool)
+    for scores, target in blocks:
+        scores, target = scores.float(), target.long()
+        inside = target >= 0
+        picked = scores.gather(1, target.clamp(min=0)[:, None])
+        before = torch.arange(n_items, device=scores.device) < target[:, None]
+        rank = ((scores > picked) | ((scores == picked) & before)).sum(1).double() + 1
+        rank[~inside] = torch.inf
+        sums["loss"] += (scores.logsumexp(1, keepdim=True) - picked)[inside].double().sum().item()
+        for k in CUTOFFS:
+            hit = rank <= k
+            sums[f"HR@{k}"] += hit.sum().item()
+            sums[f"NDCG@{k}"] += (1 / torch.log2(rank[hit] + 1)).sum().item()
+        sums["MRR"] += (1 / rank).sum().item()
+        shown[scores.topk(min(10, n_items), 1).indices.flatten().cpu()] = True
+        users += len(target)
+        with_loss += int(inside.sum())
+    result = {
+        name: value / (with_loss if name == "loss" else users) for name, value in sums.items()
+    }
+    result["coverage@10"] = shown.sum().item() / n_items
+    return result
+
+
+@torch.no_grad()
+def evaluate(
+    model: Decoder, data: Sequences, split: str, max_len: int, items: Tensor
+) -> dict[str, float]:
+    """METRICS of a model on every user's valid or test item, in float32.
+
+    `items` is Sequences.items as an int64 tensor on the model's device.
+    """
+    where, target = contexts(data, split, max_len)
+    rows = torch.from_numpy(np.where(target <= data.n_items, target - 1, -1))
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        for begin in range(0, len(rows), BLOCK):
+            chosen = np.arange(begin, min(begin + BLOCK, len(rows)))
+            inputs, last, _ = gather(where, chosen, max_len, items)
+            yield model(inputs)[last] @ model.output.T, rows[chosen].to(items.device)
+
+    model.eval()
+    result = metrics(blocks(), data.n_items)
+    model.train()
+    return result
+
+
+def gather(
+    windows: Windows, chosen: np.ndarray, max_len: int, items: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch of windows: inputs (b, T), mask of loss positions (b, T) and targets (n,).
+
+    T is the longest window of the batch; inputs are item ids padded right with 0; targets are the
+    ids of the items that follow the masked positions.
+    """
+    start, length, targets = (
+        torch.from_numpy(part[chosen]).to(items.device)[:, None]
+        for part in (windows.start, windows.length, windows.targets)
+    )
+    place = torch.arange(int(length.max()), device=items.device)
+    at = (start + place).clamp_(max=len(items) - 2)
+    real = place < length
+    inputs = items[at] * real
+    mask = real & (place >= length - targets)
+    return inputs, mask, items[at[mask] + 1]

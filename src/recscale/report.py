@@ -1,0 +1,40 @@
+"""The end of a study: one HTML file, and on the terminal what came out and where it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from recscale.errors import InputError
+from recscale.laws import Fit, summary
+from recscale.study import load, read_yaml
+
+
+def report(name: str, config: Path, say: Callable[[str], None]) -> None:
+    """Write results/<study>/report.html (Snakemake's report, works offline) and print the laws.
+
+    The file is left alone when it is newer than all that it shows. Raises InputError when the study
+    is not finished.
+    """
+    study = load(config.parent / "studies" / f"{name}.yaml")
+    folder = Path(read_yaml(config, "config")["results_dir"]) / name
+    laws = [folder / "laws" / f"{law}.json" for law in study.laws]
+    figures = [folder / "figures" / f"{figure}.png" for figure in study.figures]
+    shown = [folder / "points.csv", *laws, *figures]
+    for path in shown:
+        if not path.exists():
+            raise InputError(f"{path}: is missing; run snakemake --cores 2 --config study={name}")
+    html = folder / "report.html"
+    if not html.exists() or html.stat().st_mtime < max(path.stat().st_mtime for path in shown):
+        command = [sys.executable, "-m", "snakemake", "--quiet", "--nolock"]
+        command += ["--config", f"study={name}", "--report", str(html)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise InputError(f"{html}: snakemake --report failed: {done.stderr.strip()[-400:]}")
+    say(f"report   {html}")
+    say(f"figures  {folder / 'figures'}/")
+    for path in laws:
+        say(f"law      {path}\n         {summary(Fit.from_json(json.loads(path.read_text())))}")

@@ -1,0 +1,293 @@
+"""A study file names the runs; this module turns it into specs, paths and counts.
+
+Imports nothing heavy: Snakemake reads it at every start, on every cluster job.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from recscale.errors import InputError
+
+# Bumped by hand exactly when a change makes a training give other numbers: every run retrains.
+TRAIN_RECIPE = 1
+PREPARE_RECIPE = 1  # the same for prepared data
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "workflow" / "schemas"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: everything that decides its numbers, and nothing else.
+
+    A key at its default is left out of the spec, so a new key with a default retrains nothing.
+    A default therefore never changes without a bump of TRAIN_RECIPE.
+    """
+
+    dataset: str
+    n_layers: int
+    d_model: int
+    learning_rate: float  # peak of the schedule
+    n_heads: int = 1
+    max_len: int = 50  # items of context (LSRM: 50)
+    stride: int = 50  # a window takes the loss on its last `stride` positions
+    dropout: float = 0.1
+    epochs: int = 1
+    batch_size: int = 32  # windows a step
+    warmup: float = 0.1  # share of all steps
+    data_fraction: float = 1.0  # share of users, nested: 0.25 is inside 0.5
+    seed: int = 1
+    recipe: int = TRAIN_RECIPE
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if field.type == "float":  # 1 and 1.0 are the same run
+                object.__setattr__(self, field.name, float(getattr(self, field.name)))
+        if self.d_model % self.n_heads:
+            raise InputError(f"{self.size}: d_model must be a multiple of n_heads={self.n_heads}")
+        if not 1 <= self.stride <= self.max_len:
+            raise InputError(f"{self.size}: stride={self.stride} is not in 1..{self.max_len}")
+
+    @property
+    def size(self) -> str:
+        """Name of the model shape, layers x width, e.g. `2x64`."""
+        return f"{self.n_layers}x{self.d_model}"
+
+    def spec(self) -> str:
+        """Canonical JSON: sorted keys, defaults left out, the recipe always in.
+
+        Snakemake compares this string to decide whether a run is the one on disk.
+        """
+        kept = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name == "recipe" or getattr(self, field.name) != field.default
+        }
+        return json.dumps(kept, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_spec(cls, spec: str) -> Run:
+        """The run a canonical JSON string names. Raises InputError on an unknown or missing key."""
+        try:
+            return cls(**json.loads(spec))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"spec {spec!r}: {error}") from error
+
+    def name(self) -> str:
+        """Readable folder name: shape, epochs, rate, data, seed; then what is not at default."""
+        parts = [self.size, f"e{self.epochs}", f"lr{self.learning_rate:g}"]
+        parts += [f"f{self.data_fraction:g}", f"s{self.seed}"]
+        shown = [
+            "dataset",
+            "n_layers",
+            "d_model",
+            "n_heads",
+            "learning_rate",
+            "epochs",
+            "data_fraction",
+            "seed",
+            "recipe",
+        ]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in shown and value != field.default:
+                parts.append(f"{field.name}{value:g}")
+        return "-".join(parts)
+
+
+@dataclass(frozen=True)
+class Law:
+    """What to fit: `y` against `x` over the runs that `where` selects, largest x held out."""
+
+    name: str
+    x: str
+    y: str
+    where: Mapping[str, Any]
+    hold_out: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study: a title, its runs in file order, the laws to fit and the figures to draw."""
+
+    name: str
+    title: str
+    dataset: str
+    runs: Mapping[str, Run]
+    laws: Mapping[str, Law]
+    figures: tuple[str, ...]
+
+
+def load(path: str | Path) -> Study:
+    """Read and check a study file.
+
+    Raises InputError, one line with file, key and what is legal, for anything not in
+    workflow/schemas/study.schema.yaml, for two runs on one path, and for unknown size names.
+    """
+    path = Path(path)
+    content = read_yaml(path, "study")
+    runs: dict[str, Run] = {}
+    for spec in _grid(content, path):
+        try:
+            run = Run(**spec)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        name = run.name()
+        if runs.setdefault(name, run) != run:
+            raise InputError(
+                f"{path}: grid: two runs share the folder {name}: "
+                f"{runs[name].spec()} and {run.spec()}"
+            )
+    laws = {
+        name: Law(
+            name, law["x"], law.get("y", "test_loss"), law.get("where", {}), law.get("hold_out", 0)
+        )
+        for name, law in content.get("laws", {}).items()
+    }
+    for name, law in laws.items():
+        chosen = select(law, runs)
+        if not chosen:
+            raise InputError(f"{path}: laws.{name}.where: selects none of the {len(runs)} runs")
+    return Study(
+        path.stem,
+        content["title"],
+        content["dataset"],
+        runs,
+        laws,
+        tuple(content.get("figures", ())),
+    )
+
+
+def select(law: Law, runs: Mapping[str, Run]) -> list[str]:
+    """Names of the runs a law is fitted on: those that equal `where` on every key."""
+    return [
+        name
+        for name, run in runs.items()
+        if all(
+            {**asdict(run), "size": run.size}.get(key) == value for key, value in law.where.items()
+        )
+    ]
+
+
+def _grid(content: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any]]:
+    """Settings of every run: each block of the grid crosses its sizes with its lists of values."""
+    sizes = content["sizes"]
+    for number, block in enumerate(content["grid"]):
+        chosen = block.get("sizes", "all")
+        names = list(sizes) if chosen == "all" else chosen
+        axes = {key: value for key, value in block.items() if key != "sizes"}
+        lists = [value if isinstance(value, list) else [value] for value in axes.values()]
+        for name in names:
+            if name not in sizes:
+                raise InputError(
+                    f"{path}: grid.{number}.sizes: {name} is not one of {', '.join(sizes)}"
+                )
+            n_layers, d_model = (int(part) for part in name.split("x"))
+            shape = {"dataset": content["dataset"], "n_layers": n_layers, "d_model": d_model}
+            for values in itertools.product(*lists):
+                crossed = dict(zip(axes, values, strict=True))
+                settings = {**content.get("run", {}), **sizes[name], **crossed, **shape}
+                if "learning_rate" not in settings:
+                    raise InputError(f"{path}: sizes.{name}.learning_rate: is missing")
+                yield settings
+
+
+def read_yaml(path: Path, schema: str) -> dict[str, Any]:
+    """A YAML file that satisfies workflow/schemas/<schema>.schema.yaml. Raises InputError."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "no files"
+        raise InputError(f"{path}: there is no such file; {path.parent}/ has {known}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    check(content, schema, path)
+    return dict(content)
+
+
+def check(content: Any, schema: str, path: Path) -> None:
+    """Raise InputError unless `content`, read from `path`, satisfies the named schema."""
+    rules = yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text())
+    error = jsonschema.exceptions.best_match(
+        jsonschema.Draft202012Validator(rules).iter_errors(content)
+    )
+    if error is not None:
+        raise InputError(f"{path}: {_explain(error)}")
+
+
+def check_dataset(study: Study, datasets: Path) -> None:
+    """Raise InputError unless the study's dataset is in the datasets file."""
+    known = read_yaml(datasets, "datasets")
+    if study.dataset not in known:
+        raise InputError(
+            f"config/studies/{study.name}.yaml: dataset: {study.dataset} is not one of "
+            f"{', '.join(known)} ({datasets})"
+        )
+
+
+def _explain(error: Any) -> str:
+    """One line: which key, what is wrong, what is legal."""
+    key = ".".join(str(part) for part in error.absolute_path) or "top level"
+    message = error.message
+    legal: list[str] = []
+    if error.validator == "additionalProperties":
+        legal = sorted(error.schema.get("properties", {}))
+        pattern = error.schema.get("propertyNames", {}).get("pattern")
+        legal += [f"names like {pattern}"] if pattern else []
+    elif (
+        error.validator == "type"
+        and isinstance(error.instance, str)
+        and error.schema["type"] == "number"
+    ):
+        message += " (YAML reads 1e-3 as text: write 0.001)"
+    hint = error.schema.get("description") if not legal else None
+    return (
+        f"{key}: {message}"
+        + (f"; legal: {', '.join(legal)}" if legal else "")
+        + (f"; {hint}" if hint else "")
+    )
+
+
+# --- counts -------------------------------------------------------------------------------------
+
+
+def n_non_embedding(n_layers: int, d_model: int) -> int:
+    """N, the weight matrices of the blocks: 12 n_layers d_model^2 (LSRM, table of sizes).
+
+    4 d^2 of attention (query, key, value, projection) and 8 d^2 of the two feed-forward matrices.
+    Biases, norms, positions and the item table are not in it.
+    """
+    return 12 * n_layers * d_model**2
+
+
+def n_total(n_layers: int, d_model: int, n_items: int, max_len: int) -> int:
+    """Every trained number: blocks with biases and norms, item table (with padding), positions."""
+    blocks = n_layers * (12 * d_model**2 + 9 * d_model + 4 * d_model)
+    return blocks + (n_items + 1 + max_len) * d_model + 2 * d_model
+
+
+def training_flops(run: Run, n_items: int, positions: int, targets: int) -> int:
+    """C, FLOPs of training: 2 per multiply-add, backward counted as twice the forward.
+
+    Per input position 6 N for the blocks and 12 n_layers d_model max_len for attention (scores and
+    weighted sum over the whole window, as computed); per target 6 n_items d_model for the output
+    layer. `positions` and `targets` are summed over all epochs. Look-ups, norms, softmax and the
+    optimizer are not counted.
+    """
+    n = n_non_embedding(run.n_layers, run.d_model)
+    per_position = 6 * n + 12 * run.n_layers * run.d_model * run.max_len
+    return positions * per_position + targets * 6 * n_items * run.d_model
+
+
+def relative_cost(run: Run) -> int:
+    """A number that orders runs by their training time; the catalogue is not known here."""
+    per_target = n_non_embedding(run.n_layers, run.d_model) + 4000 * run.d_model
+    return int(per_target * run.epochs * run.data_fraction)

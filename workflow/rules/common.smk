@@ -1,0 +1,43 @@
+"""What all rules share: the checked config, the study and the paths. The only file with functions.
+
+Imports only recscale.study, which is light: every cluster job reads this file again.
+"""
+
+from pathlib import Path
+
+from recscale import study
+from recscale.errors import InputError
+
+
+def load_study():
+    """The study named in the config; a mistake in either file ends in one line."""
+    config_file = Path("config/config.yaml")
+    try:
+        study.check(config, "config", config_file)
+        loaded = study.load(f"config/studies/{config['study']}.yaml")
+        study.check_dataset(loaded, Path("config/datasets.yaml"))
+    except InputError as error:
+        raise WorkflowError(str(error))
+    return loaded
+
+
+def spec(wildcards):
+    """The one param of a training: its canonical JSON."""
+    return STUDY.runs[wildcards.run].spec()
+
+
+def cost(wildcards):
+    """Large runs start first, so that no core is idle while the largest finishes alone."""
+    return study.relative_cost(STUDY.runs[wildcards.run])
+
+
+STUDY = load_study()
+RESULTS = config["results_dir"]
+RAW = config["raw_dir"]
+DATA = f"{RESULTS}/data/{STUDY.dataset}"
+OUT = f"{RESULTS}/{STUDY.name}"
+STUDY_FILE = f"config/studies/{STUDY.name}.yaml"
+
+
+wildcard_constraints:
+    run="|".join(re.escape(name) for name in STUDY.runs),

@@ -1,0 +1,42 @@
+"""Raw archive to sequences.
+
+input:  config/datasets.yaml (sources, checksums, expected counts)
+output: results/data/<dataset>/source.json, sequences.parquet, items.parquet, stats.json
+"""
+
+
+rule fetch:
+    """Find or download the archive, check it by checksum and content."""
+    output:
+        f"{DATA}/source.json",
+    params:
+        dataset=STUDY.dataset,
+        raw=RAW,
+    log:
+        f"{DATA}/logs/fetch.log",
+    conda:
+        "../../envs/recscale.yaml"
+    localrule: True
+    shell:
+        "recscale fetch {params.dataset:q} --raw {params.raw:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule prepare:
+    """Order, split and number the interactions (design: LSRM, section III)."""
+    input:
+        f"{DATA}/source.json",
+    output:
+        sequences=f"{DATA}/sequences.parquet",
+        item_table=f"{DATA}/items.parquet",
+        stats=f"{DATA}/stats.json",
+    params:
+        dataset=STUDY.dataset,
+        out=DATA,
+        recipe=study.PREPARE_RECIPE,
+    log:
+        f"{DATA}/logs/prepare.log",
+    conda:
+        "../../envs/recscale.yaml"
+    shell:
+        "recscale prepare {params.dataset:q} --source {input:q} --out {params.out:q}"
+        " 2>&1 | tee {log:q}"

@@ -1,0 +1,55 @@
+"""All points in one table, and the laws fitted on it.
+
+input:  results/<study>/runs/*/metrics.json, references.json
+output: results/<study>/{points,curves}.{parquet,csv}, laws/<law>.json, laws/laws.csv
+"""
+
+
+rule collect:
+    """One row a run; a point of another spec than the study's is refused."""
+    input:
+        runs=expand("{out}/runs/{run}/metrics.json", out=OUT, run=STUDY.runs),
+        references=f"{OUT}/references.json",
+        code="src/recscale/points.py",
+    output:
+        f"{OUT}/points.parquet",
+        f"{OUT}/curves.parquet",
+        f"{OUT}/curves.csv",
+        points=report(
+            f"{OUT}/points.csv", caption="../report/points.rst", category="Points"
+        ),
+    params:
+        study=STUDY_FILE,
+        specs=[run.spec() for run in STUDY.runs.values()],
+        out=OUT,
+    log:
+        f"{OUT}/logs/collect.log",
+    conda:
+        "../../envs/recscale.yaml"
+    localrule: True
+    shell:
+        "recscale collect {params.study:q} --runs {params.out:q}/runs"
+        " --references {input.references:q} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule fit:
+    """Fit the laws of the study, hold out their largest x and predict them."""
+    input:
+        points=f"{OUT}/points.parquet",
+        code="src/recscale/laws.py",
+    output:
+        expand("{out}/laws/{law}.json", out=OUT, law=STUDY.laws),
+        table=report(
+            f"{OUT}/laws/laws.csv", caption="../report/laws.rst", category="Laws"
+        ),
+    params:
+        study=STUDY_FILE,
+        laws=[str(law) for law in STUDY.laws.values()],
+    log:
+        f"{OUT}/logs/fit.log",
+    conda:
+        "../../envs/recscale.yaml"
+    localrule: True
+    shell:
+        "recscale fit {params.study:q} --points {input.points:q}"
+        " --out $(dirname {output.table:q}) 2>&1 | tee {log:q}"
