@@ -1,4 +1,4 @@
-"""Laws are checked against planted truths, an independent solver, and their own stated guarantees."""
+"""Laws are checked against planted truths, an independent solver, and their own guarantees."""
 
 import json
 from math import inf, log, nan
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import least_squares, minimize
+
 from recscale import laws
 from recscale.laws import Fit, Status, fit_law, summary
-from scipy.optimize import least_squares
 
 SIZES = np.array([768, 768, 1536, 3072, 6144, 12288, 24576, 98304], dtype=float)
 FIVE = np.array([768, 768, 3072, 12288, 24576, 98304], dtype=float)
@@ -28,14 +29,14 @@ def fit(x, y, **options) -> Fit:
     return fit_law(x, y, law="loss_vs_N", x_name="N", **options)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(e=st.floats(0.5, 8), log_x0=st.floats(log(300), log(1e6)), alpha=st.floats(0.08, 0.9))
 def test_planted_law_is_recovered(e, log_x0, alpha):
     x0 = np.exp(log_x0)
     found = fit(SIZES, law(SIZES, e, x0, alpha))
     assert found.status is Status.CONVERGED
     truth = {"E": e, "X0": x0, "alpha": alpha}
-    # The constants of a nearly flat or nearly pure power law trade off: the curve is the sharp test.
+    # Constants of a nearly flat or pure power law trade off: the curve is the sharp test.
     assert found.parameters == pytest.approx(truth, rel=1e-3)
     assert found.predict(SIZES) == pytest.approx(law(SIZES, e, x0, alpha), rel=1e-7)
 
@@ -70,7 +71,9 @@ def test_wide_delta_agrees_with_scipy_least_squares(noise):
         return np.log(p[0] + np.exp(p[2] * (p[1] - np.log(SIZES)))) - np.log(y)
 
     bounds = ([0, -5, 0.01], [10, 30, 4])
-    oracle = least_squares(residuals, [4, 7, 0.5], bounds=bounds, xtol=1e-15, ftol=1e-15, gtol=1e-15)
+    oracle = least_squares(
+        residuals, [4, 7, 0.5], bounds=bounds, xtol=1e-15, ftol=1e-15, gtol=1e-15
+    )
     found = fit(SIZES, y, delta=inf)
     expected = {"E": oracle.x[0], "X0": np.exp(oracle.x[1]), "alpha": oracle.x[2]}
     assert found.parameters == pytest.approx(expected, rel=1e-4)
@@ -111,17 +114,20 @@ def test_interval_and_band_contain_the_estimate():
         found = fit(np.r_[FIVE, 8e5], law(np.r_[FIVE, 8e5], noise=0.004, seed=seed), hold_out=1)
         for name, value in found.parameters.items():
             lo, hi = found.intervals[name]
-            assert (lo is None or lo < value) and (hi is None or value < hi)
+            assert lo is None or lo < value
+            assert hi is None or value < hi
         band = found.band
-        assert band["x"][0] == pytest.approx(768) and band["x"][-1] == pytest.approx(8e5)
+        assert band["x"][0] == pytest.approx(768)
+        assert band["x"][-1] == pytest.approx(8e5)
         for lo, mid, hi in zip(band["lo"], band["mid"], band["hi"], strict=True):
             assert lo < mid < hi
         held = found.held_out[0]
-        assert held["interval"][0] < band["lo"][-1] and band["hi"][-1] < held["interval"][1]
+        assert held["interval"][0] < band["lo"][-1]
+        assert band["hi"][-1] < held["interval"][1]
 
 
 def test_interval_ends_lie_on_the_profile():
-    """With the least-squares objective, refitting at an end with scipy costs exactly F * sigma^2."""
+    """With least squares, a scipy refit at an end costs F * sigma^2 more."""
     y = law(SIZES, noise=0.003, seed=1)
     found = fit(SIZES, y, delta=inf)
     quantile = laws.f_distribution.ppf(0.9, 1, len(SIZES) - 3)
@@ -137,6 +143,38 @@ def test_interval_ends_lie_on_the_profile():
         assert (rss(end) - best) / found.sigma**2 == pytest.approx(quantile, rel=0.01)
 
 
+@pytest.mark.parametrize("seed", [0, 4, 9])
+def test_predicted_value_far_beyond_the_runs_has_its_full_profile(seed):
+    """A simplex finds no curve through an end of the interval that costs less than the rise."""
+    far = SIZES.max() * 64
+    y = law(SIZES, x0=900, noise=0.005, seed=seed)
+    found = fit(np.r_[SIZES, far], np.r_[y, 1.0], hold_out=1)
+    band = found.band
+
+    def cost(value, gap, alpha):
+        if gap > value or alpha < 1e-3:  # E < 0
+            return inf
+        size = np.abs(np.log(value - gap + gap * (far / SIZES) ** alpha) - np.log(y))
+        return np.where(size <= 1e-3, size**2 / 2, 1e-3 * (size - 5e-4)).sum()
+
+    rise = laws._rise(found.sigma, 1e-3, 0.9, len(SIZES) - 3)
+    fitted = found.parameters
+    gap = (fitted["X0"] / far) ** fitted["alpha"]
+    least = cost(fitted["E"] + gap, gap, fitted["alpha"])
+    for value in (band["lo"][-1], band["hi"][-1]):
+        ends = [
+            minimize(
+                lambda p, value=value: cost(value, np.exp(p[0]), p[1]),
+                [log(gap * scale), alpha],
+                method="Nelder-Mead",
+                options={"maxiter": 3000, "maxfev": 3000, "xatol": 1e-10, "fatol": 1e-14},
+            ).fun
+            for scale in (0.3, 1, 3)
+            for alpha in (0.2, 0.35)
+        ]
+        assert (min(ends) - least) / rise == pytest.approx(1, rel=0.01)
+
+
 def test_higher_level_is_wider():
     y = law(SIZES, noise=0.003)
     narrow, wide = (fit(SIZES, y, level=level).intervals["alpha"] for level in (0.5, 0.95))
@@ -144,14 +182,24 @@ def test_higher_level_is_wider():
 
 
 def test_coverage_of_90_percent_intervals(monkeypatch):
-    """Quick version of the simulation in `fit_law`: 60 draws allow 48 to 60 hits at 99.6 %."""
+    """Quick version of the simulation that the docstring of `fit_law` reports."""
     monkeypatch.setattr(laws, "BAND_POINTS", 2)
+    monkeypatch.setattr(laws, "START_ALPHAS", (0.2, 0.6))
+    monkeypatch.setattr(laws, "START_SHARES", (0.8,))
     hits = 0
     for seed in range(60):
         lo, hi = fit(FIVE, law(FIVE, noise=0.002, x0=5000, seed=seed)).intervals["alpha"]
         hits += lo < 0.3 < hi
-    # Gaussian instead of F quantiles give about 45, a forgotten E[psi^2] / E[psi'] 0 or 60.
-    assert 48 <= hits <= 59
+    # 56 here. Normal in place of F quantiles, or half the rise, give 48; five times the rise 60.
+    assert 51 <= hits <= 59
+
+
+@pytest.mark.parametrize("sigma", [1e-5, 5e-4, 3e-3])
+def test_rise_has_the_moments_of_huber_psi(sigma):
+    noise = sigma * np.random.default_rng(0).standard_normal(1_000_000)
+    ratio = np.mean(np.clip(noise, -1e-3, 1e-3) ** 2) / np.mean(np.abs(noise) < 1e-3)
+    quantile = laws.f_distribution.ppf(0.9, 1, 4)
+    assert laws._rise(sigma, 1e-3, 0.9, 4) == pytest.approx(ratio * quantile / 2, rel=0.01)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e9])
@@ -171,7 +219,8 @@ def test_two_sizes_are_refused_however_many_seeds():
     x = np.array([1e3] * 5 + [1e4] * 5)
     found = fit(x, law(x, noise=0.003), hold_out=0)
     assert found.status is Status.REFUSED
-    assert found.parameters is None and found.band is None
+    assert found.parameters is None
+    assert found.band is None
     with pytest.raises(ValueError, match="no law"):
         found.predict(1e5)
     assert summary(found).startswith("loss_vs_N: refused.")
@@ -189,7 +238,8 @@ def test_seeds_are_no_new_sizes(distinct):
 
 def test_three_runs_bound_nothing():
     found = fit([1e3, 1e4, 1e5], law([1e3, 1e4, 1e5]))
-    assert found.status is Status.UNDERDETERMINED and found.sigma is None
+    assert found.status is Status.UNDERDETERMINED
+    assert found.sigma is None
     assert set(map(tuple, found.intervals.values())) == {(None, None)}
     assert "alpha not bounded" in summary(found)
 
@@ -197,7 +247,8 @@ def test_three_runs_bound_nothing():
 def test_pure_power_law_hits_the_bound_of_e():
     found = fit(SIZES, law(SIZES, e=0.0, noise=0.002, seed=2))
     assert found.status is Status.BOUND_HIT
-    assert found.parameters["E"] == 0 and found.intervals["E"][0] is None
+    assert found.parameters["E"] == 0
+    assert found.intervals["E"][0] is None
     assert "E [not bounded, " in summary(found)
 
 
@@ -213,7 +264,7 @@ def test_step_hits_the_bound_of_alpha():
     ("y", "status"),
     [
         (np.full(8, 5.0), Status.FLAT),
-        (5 * np.exp(0.003 * np.random.default_rng(0).standard_normal(8)), Status.FLAT),
+        (5 * np.exp(0.003 * np.random.default_rng(2).standard_normal(8)), Status.FLAT),
         (5 * SIZES**0.01, Status.NOT_DECREASING),
     ],
 )
@@ -288,12 +339,15 @@ def test_diverged_held_out_size_is_not_replaced():
     found = fit(x, np.r_[law(SIZES), nan], hold_out=1)
     assert len(found.points_used) == len(SIZES)
     held = found.held_out[0]
-    assert held["measured"] is None and held["error"] is None and held["predicted"] > 5
+    assert held["measured"] is None
+    assert held["error"] is None
+    assert held["predicted"] > 5
 
 
 def test_holding_out_everything_is_refused():
     found = fit(SIZES, law(SIZES), hold_out=99)
-    assert found.status is Status.REFUSED and len(found.held_out) == 7
+    assert found.status is Status.REFUSED
+    assert len(found.held_out) == 7
 
 
 # --- the published law, JSON and the summary ---
@@ -323,7 +377,8 @@ def test_json_round_trip(hold_out):
     text = json.dumps(found.to_json(), allow_nan=False)
     assert Fit.from_json(json.loads(text)) == found
     plain = json.loads(text)
-    assert plain["meaning"] == found.meaning and plain["x"] == "N"
+    assert plain["meaning"] == found.meaning
+    assert plain["x"] == "N"
     with pytest.raises(KeyError):
         Fit.from_json({})
 

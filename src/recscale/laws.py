@@ -3,8 +3,8 @@
 The form is the saturating power law of one axis, L(x) = E + (X0/x)^alpha (LSRM, arXiv 2311.11351,
 sec. IV, there with x = N). `fit_law` minimises the summed Huber loss of log residuals (Hoffmann et
 al., arXiv 2203.15556, approach 3) from a grid of starts, takes every interval from the profile of
-that same objective, predicts the held-out sizes, and returns a `Fit`. Runs that do not support a law
-give a `Fit` whose status says so; only malformed arguments raise.
+that same objective, predicts the held-out sizes, and returns a `Fit`. Runs that do not support a
+law give a `Fit` whose status says so; only malformed arguments raise.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Fit:
         return FORMS[self.form].predict(x, self.parameters)
 
     def to_json(self) -> dict[str, Any]:
-        """Every field as plain JSON types, without NaN, plus `formula` and `meaning` for readers."""
+        """Every field as plain JSON types, without NaN, plus the `formula` and the `meaning`."""
         added = {"formula": FORMS[self.form].formula, "meaning": self.meaning}
         return asdict(self) | {"status": str(self.status)} | added
 
@@ -274,7 +274,7 @@ def _no_fall(runs: _Runs, rss: float, sigma: float | None, df: int, level: float
         return None
     left = float(((spread - slope * runs.u) ** 2).sum())
     error = max(sqrt(left / (len(spread) - 2)), NOISE_FLOOR) / sqrt((runs.u**2).sum())
-    rises = slope > error * t_distribution.ppf(level, len(spread) - 2)
+    rises = slope > error * t_distribution.ppf(0.5 + level / 2, len(spread) - 2)
     return Status.NOT_DECREASING if rises else Status.FLAT
 
 
@@ -425,6 +425,19 @@ def _pin(theta: Array, pins: _Pins) -> tuple[Array, Array]:
     return theta, turn
 
 
+def _moved(theta: Array, step: NDArray[np.floating[Any]], pins: _Pins) -> Array:
+    """theta after a step, with E of a pinned value moved along ln(value - E).
+
+    On that scale the path that keeps the curve on the runs is straight. In E itself it bends, and
+    for a value far beyond the runs the solver would stop halfway and the interval come out short.
+    """
+    new = theta + step
+    m = pins.kind == PIN_VALUE
+    gap = np.exp(pins.at[m]) - theta[m, 0]
+    new[m, 0] = theta[m, 0] - gap * np.expm1(np.clip(-step[m, 0] / gap, -5.0, 5.0))
+    return new
+
+
 def _solve(
     theta: Array, pins: _Pins, runs: _Runs, tolerance: float, steps: int
 ) -> tuple[Array, Array]:
@@ -447,7 +460,7 @@ def _solve(
         scale = np.where(diagonal > 0, diagonal, 1.0)[:, :, None] * np.eye(3)
         newton = np.linalg.solve(hessian + 1e-10 * scale, -gradient[..., None])[..., 0]
         step = np.linalg.solve(hessian + damping[todo, None, None] * scale, -gradient[..., None])
-        new, _ = _pin(np.clip(now + step[..., 0], low, high), pins[todo])
+        new, _ = _pin(np.clip(_moved(now, step[..., 0], pins[todo]), low, high), pins[todo])
         new_value = _objective(new, runs)
         better = new_value < value[todo]
         enough = tolerance * value[todo] + 1e-24
@@ -532,7 +545,11 @@ def _ends(best: Array, runs: _Runs, rise: float, targets: Sequence[tuple[int, fl
         between = a + part * (b - a)
         trial = np.where(np.isnan(b), np.clip(away, low[todo], high[todo]), between)
         pins = _Pins(kinds[todo], trial, wheres[todo])
-        theta, value = _solve(theta_in[todo], pins, runs, 1e-7, 50)
+        near = theta_in[todo]
+        # A pinned value is approached by shifting the whole curve, which its runs resist least.
+        shift = np.where(kinds[todo] == PIN_VALUE, np.exp(trial) - np.exp(a), 0.0)
+        near[:, 0] = np.maximum(near[:, 0] + shift, 0.0)
+        theta, value = _solve(near, pins, runs, 1e-7, 50)
         z = np.sqrt(np.maximum(value - base, 0.0) / rise)
         into, out = todo[z <= 1], todo[z > 1]
         inner[into], z_in[into], theta_in[into] = trial[z <= 1], z[z <= 1], theta[z <= 1]

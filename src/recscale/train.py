@@ -199,7 +199,7 @@ def _resume(
             state = torch.load(path, weights_only=True, map_location="cpu")
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             state = {"spec": None}
-            say(f"{out.name}: {path} is damaged: {str(error).splitlines()[0]}")
+            say(f"{out.name}: {path} is damaged: {' '.join(str(error).split())[:100]}")
         if state["spec"] == run.spec():
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,181 @@
+import dataclasses
+import json
+import re
+
+import pytest
+import torch
+import yaml
+from conftest import REPO
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recscale import study
+from recscale.errors import InputError
+from recscale.model import Decoder
+from recscale.study import Run
+
+STUDIES = sorted((REPO / "config/studies").glob("*.yaml"))
+GOOD = {
+    "title": "t",
+    "dataset": "ml-1m",
+    "run": {"epochs": 2},
+    "sizes": {"1x8": {"learning_rate": 0.01}, "2x16": {"learning_rate": 0.02, "n_heads": 2}},
+    "grid": [{"sizes": "all"}, {"sizes": ["1x8"], "seed": [2, 3], "data_fraction": 0.5}],
+    "laws": {"loss_vs_N": {"x": "N", "where": {"data_fraction": 1, "seed": 1}, "hold_out": 1}},
+}
+
+
+def write(tmp_path, content):
+    path = tmp_path / "s.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def test_grid_crosses_sizes_and_lists(tmp_path):
+    loaded = study.load(write(tmp_path, GOOD))
+    assert [(r.size, r.epochs, r.data_fraction, r.seed) for r in loaded.runs.values()] == [
+        ("1x8", 2, 1.0, 1),
+        ("2x16", 2, 1.0, 1),
+        ("1x8", 2, 0.5, 2),
+        ("1x8", 2, 0.5, 3),
+    ]
+    assert [loaded.runs[name].size for name in study.select(loaded.laws["loss_vs_N"], loaded.runs)] == [
+        "1x8",
+        "2x16",
+    ]
+
+
+def test_order_of_keys_and_spelling_of_numbers_do_not_change_a_spec(tmp_path):
+    other = dict(reversed(GOOD.items())) | {
+        "sizes": {"2x16": {"n_heads": 2, "learning_rate": 2.0e-2}, "1x8": {"learning_rate": 0.0100}},
+        "run": {"epochs": 2, "dropout": 0.1},  # a default written out
+    }
+    specs = [
+        {run.spec() for run in study.load(write(tmp_path, content)).runs.values()}
+        for content in (GOOD, other)
+    ]
+    assert specs[0] == specs[1]
+
+
+runs = st.builds(
+    Run,
+    dataset=st.sampled_from(["ml-1m", "x"]),
+    n_layers=st.integers(1, 48),
+    d_model=st.integers(1, 100).map(lambda n: 4 * n),
+    learning_rate=st.floats(1e-6, 1),
+    n_heads=st.sampled_from([1, 2, 4]),
+    dropout=st.floats(0, 0.9),
+    epochs=st.integers(1, 30),
+    data_fraction=st.sampled_from([1, 0.5, 0.1]),
+    seed=st.integers(0, 9),
+)
+
+
+@given(runs)
+def test_a_spec_is_canonical_and_comes_back(run):
+    assert Run.from_spec(run.spec()) == run
+    spec = json.loads(run.spec())
+    assert run.spec() == json.dumps(spec, sort_keys=True, separators=(",", ":"))
+    assert "recipe" in spec
+    assert re.fullmatch(r"[A-Za-z0-9_.+-]+", run.name())
+
+
+@given(runs, st.sampled_from([f.name for f in dataclasses.fields(Run)]))
+def test_every_key_is_in_the_spec(run, key):
+    others = {"n_heads": (1, 2), "stride": (7, 8), "dropout": (0.25, 0.5), "warmup": (0.2, 0.3)}
+    others |= {"dataset": ("y", "z"), "data_fraction": (0.2, 0.3), "max_len": (60, 70)}
+    changed = next(v for v in others.get(key, (400, 800)) if v != getattr(run, key))
+    assert dataclasses.replace(run, **{key: changed}).spec() != run.spec()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"run": {"epoch": 2}}, r"s\.yaml: run: .*'epoch' was unexpected.*legal: .*epochs"),
+        ({"run": {"learning_rate": "1e-3"}}, r"run\.learning_rate: '1e-3' is not.*write 0\.001"),
+        ({"sizes": {"1x8": {"learning_rate": -1}}}, r"sizes\.1x8\.learning_rate: -1 is less than"),
+        ({"sizes": {"big": {}}}, r"sizes: 'big' does not match"),
+        ({"sizes": {"1x8": {}}, "grid": [{}]}, r"sizes\.1x8\.learning_rate: is missing"),
+        ({"grid": [{"sizes": ["9x9"]}]}, r"grid\.0\.sizes: 9x9 is not one of 1x8, 2x16"),
+        ({"grid": [{"seeds": [1]}]}, r"grid\.0: .*'seeds' was unexpected.*legal: .*seed"),
+        ({"run": {"n_heads": 3}, "grid": [{"sizes": ["1x8"]}]}, r"1x8: d_model.*multiple of n_heads"),
+        ({"laws": {"a": {"x": "n"}}}, r"laws\.a\.x: 'n' is not one of \['N', 'N_total', 'D', 'C'\]"),
+        ({"laws": {"a": {"x": "N", "where": {"size": "3x3"}}}}, r"laws\.a\.where: selects none"),
+        ({"dataset": 5}, r"dataset: 5 is not of type 'string'"),
+        ({"figures": ["pie"]}, r"figures\.0: 'pie' is not one of"),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_key_and_what_is_legal(tmp_path, change, message):
+    path = write(tmp_path, GOOD | change)
+    with pytest.raises(InputError, match=message) as caught:
+        study.load(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_not_yaml_and_no_file(tmp_path):
+    with pytest.raises(InputError, match="is not YAML"):
+        study.load(write(tmp_path, "title: [\nx: 1"))
+    with pytest.raises(InputError, match=r"there is no such file; .* has s"):
+        study.load(tmp_path / "t.yaml")
+
+
+def test_two_runs_on_one_folder_are_an_error(tmp_path):
+    grid = [{"sizes": ["1x8"], "learning_rate": [0.01, 0.01000000001]}]
+    with pytest.raises(InputError, match="two runs share the folder"):
+        study.load(write(tmp_path, GOOD | {"grid": grid}))
+
+
+def test_unknown_dataset(tmp_path):
+    loaded = study.load(write(tmp_path, GOOD | {"dataset": "ml-2m"}))
+    with pytest.raises(InputError, match=r"ml-2m is not one of ml-1m"):
+        study.check_dataset(loaded, REPO / "config/datasets.yaml")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_committed_studies_are_valid(path):
+    loaded = study.load(path)
+    study.check_dataset(loaded, REPO / "config/datasets.yaml")
+
+
+def test_schema_and_run_agree_on_keys_and_defaults():
+    schema = yaml.safe_load((REPO / "workflow/schemas/study.schema.yaml").read_text())
+    in_schema = {k: v.get("default") for k, v in schema["$defs"]["run"]["properties"].items()}
+    fixed = {"dataset", "n_layers", "d_model", "recipe"}  # elsewhere in the file, or not a user's
+    in_run = {
+        f.name: None if f.default is dataclasses.MISSING else f.default
+        for f in dataclasses.fields(Run)
+        if f.name not in fixed
+    }
+    assert in_schema == in_run
+    block = set(schema["properties"]["grid"]["items"]["properties"])
+    assert block == set(in_run) | {"sizes"}
+
+
+def test_n_is_the_papers():
+    """The sizes of LSRM's table, to the digit."""
+    sizes = [(2, 64), (4, 128), (8, 128), (12, 256), (24, 512), (48, 1200)]
+    published = [98304, 786432, 1572864, 9437184, 75497472, 829440000]
+    assert [study.n_non_embedding(*size) for size in sizes] == published
+
+
+@given(st.integers(1, 3), st.integers(1, 8), st.integers(1, 60), st.integers(1, 60))
+def test_counts_are_the_models(n_layers, d_model, n_items, max_len):
+    model = Decoder(n_items, n_layers, d_model, 1, max_len, 0.1)
+    assert model.counts() == {
+        "N": study.n_non_embedding(n_layers, d_model),
+        "N_total": study.n_total(n_layers, d_model, n_items, max_len),
+    }
+
+
+def test_training_flops_are_what_torch_counts():
+    """Oracle: PyTorch's own FLOP counter over one forward and backward pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    run = Run("x", 3, 16, 0.1, n_heads=2, max_len=10, stride=10)
+    model, batch, n_items = Decoder(40, 3, 16, 2, 10, 0.0), 4, 40
+    with FlopCounterMode(display=False) as counter:
+        hidden = model(torch.randint(1, 41, (batch, 10)))
+        (hidden @ model.output.T).sum().backward()
+    counted = study.training_flops(run, n_items, positions=batch * 10, targets=batch * 10)
+    assert counter.get_total_flops() == counted
