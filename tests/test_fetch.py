@@ -74,9 +74,7 @@ def test_download_is_checked_and_recorded_and_not_repeated(archive, server, tmp_
         ("http://127.0.0.1:9/x.zip", "could not be reached"),
     ],
 )
-def test_a_source_that_fails_is_named_and_the_next_one_is_taken(
-    archive, server, tmp_path, url, reason
-):
+def test_a_source_that_fails_is_named_and_the_next_one_is_taken(archive, server, tmp_path, url, reason):
     import re
 
     said = []
@@ -153,8 +151,6 @@ def test_a_full_disk_ends_in_one_line_and_leaves_nothing(server, archive, small_
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("log/ratings.dat", os.urandom(200_000))
     entry = dataset(source(archive, url=f"{server}/log.zip"))
-    with pytest.raises(InputError, match="no space left on the device"):
+    with pytest.raises(InputError, match="no space left on device"):
         fetch("x", entry, small_disk, print)
     assert not os.listdir(small_disk)
-
-

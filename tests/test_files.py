@@ -8,9 +8,14 @@ from recscale import files
 def test_a_failing_writer_leaves_the_old_file_and_no_rest(tmp_path):
     path = tmp_path / "a.json"
     files.write_json(path, {"old": 1})
-    with pytest.raises(RuntimeError), files.atomic(path) as part:
-        part.write_text("half")
-        raise RuntimeError
+
+    def fail():
+        with files.atomic(path) as part:
+            part.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert json.loads(path.read_text()) == {"old": 1}
     assert list(tmp_path.iterdir()) == [path]
 

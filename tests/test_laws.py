@@ -71,9 +71,7 @@ def test_wide_delta_agrees_with_scipy_least_squares(noise):
         return np.log(p[0] + np.exp(p[2] * (p[1] - np.log(SIZES)))) - np.log(y)
 
     bounds = ([0, -5, 0.01], [10, 30, 4])
-    oracle = least_squares(
-        residuals, [4, 7, 0.5], bounds=bounds, xtol=1e-15, ftol=1e-15, gtol=1e-15
-    )
+    oracle = least_squares(residuals, [4, 7, 0.5], bounds=bounds, xtol=1e-15, ftol=1e-15, gtol=1e-15)
     found = fit(SIZES, y, delta=inf)
     expected = {"E": oracle.x[0], "X0": np.exp(oracle.x[1]), "alpha": oracle.x[2]}
     assert found.parameters == pytest.approx(expected, rel=1e-4)
@@ -94,9 +92,7 @@ def test_no_scipy_start_beats_the_robust_optimum():
 
     bounds = ([0, -5, 0.01], [10, 30, 4])
     starts = [(e, c, a) for e in (2, 4.5, 5.2) for c in (5, 8) for a in (0.2, 0.6)]
-    ends = [
-        least_squares(residuals, s, bounds=bounds, loss="huber", f_scale=1e-3).x for s in starts
-    ]
+    ends = [least_squares(residuals, s, bounds=bounds, loss="huber", f_scale=1e-3).x for s in starts]
     ours = huber(np.log(found.predict(SIZES)) - np.log(y))
     assert ours <= min(huber(residuals(p)) for p in ends) * (1 + 1e-9)
 

@@ -6,19 +6,17 @@ from collections import Counter
 import polars as pl
 import pytest
 import yaml
-from conftest import REPO, log_of
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from conftest import REPO, log_of
 from recscale import interactions
 from recscale.fetch import fetch
 from recscale.prepare import prepare
 
 # Interactions of up to eight users: item and second, so that ties and repeats happen.
-rows = st.lists(
-    st.tuples(st.integers(0, 7), st.integers(0, 9), st.integers(0, 5)), min_size=1, max_size=150
-)
+rows = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 9), st.integers(0, 5)), min_size=1, max_size=150)
 
 
 def frame_of(interactions_):
@@ -113,9 +111,7 @@ def test_ratings_dat_and_the_wheel_give_the_same_sequences(ml_1m_log, ml_1m, tmp
     number = {t: n for n, t in enumerate(sorted(ml_1m_log["item"].unique()), 1)}
     ids = ml_1m_log["item"].replace_strict(number, return_dtype=pl.Int64)
     dat = ml_1m_log.select(
-        pl.concat_str(
-            "user", ids.alias("item"), pl.col("rating").cast(pl.Int64), "timestamp", separator="::"
-        )
+        pl.concat_str("user", ids.alias("item"), pl.col("rating").cast(pl.Int64), "timestamp", separator="::")
     )
     (tmp_path / "ratings.dat").write_text("\n".join(dat.to_series()) + "\n")
     entry = yaml.safe_load((REPO / "config/datasets.yaml").read_text())["ml-1m"]

@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -17,7 +18,7 @@ def test_against_counting_by_hand(small_data):
         history = data.items[data.offsets[user] : data.offsets[user + 1]].tolist()
         n = data.train_length[user]
         seen.update(history[:n])
-        pairs.update(zip(history[: n - 1], history[1:n], strict=True))
+        pairs.update(itertools.pairwise(history[:n]))
         after.update(history[: n - 1])
         cases.append((history[n], history[n + 1]))  # valid item, then test item
     total = sum(seen.values()) + data.n_items
@@ -26,9 +27,7 @@ def test_against_counting_by_hand(small_data):
     expected = np.mean([-np.log(popular[target]) for _, target in cases])
     assert found["popularity"]["test"]["loss"] == pytest.approx(expected, rel=1e-5)
     k = found["markov"]["pseudo_counts"]
-    expected = np.mean(
-        [-np.log((pairs[i, j] + k * popular[j]) / (after[i] + k)) for i, j in cases]
-    )
+    expected = np.mean([-np.log((pairs[i, j] + k * popular[j]) / (after[i] + k)) for i, j in cases])
     assert found["markov"]["test"]["loss"] == pytest.approx(expected, rel=1e-5)
 
 

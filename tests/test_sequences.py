@@ -1,9 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
-from conftest import log_of, write_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import log_of, write_dataset
 from recscale import sequences
 from recscale.prepare import prepare
 
@@ -34,9 +36,7 @@ def test_every_target_is_taken_once_with_the_most_context(tmp_path, lengths, max
         assert start == first or length == max_len
         assert targets <= stride or start == first
         taken += [start + length - k for k in range(targets)]
-    expected = [
-        data.offsets[u] + k for u in range(data.n_users) for k in range(1, data.train_length[u])
-    ]
+    expected = [data.offsets[u] + k for u in range(data.n_users) for k in range(1, data.train_length[u])]
     assert sorted(taken) == expected
 
 
@@ -64,5 +64,5 @@ def test_fractions_are_nested_and_of_stated_size(ml_1m_data):
     fractions = [1, 0.5, 0.25, 0.1, 0.0625]
     masks = [ml_1m_data.in_fraction(f) for f in fractions]
     assert [m.sum() for m in masks] == [6040, 3020, 1510, 604, 378]
-    for larger, smaller in zip(masks, masks[1:], strict=False):
+    for larger, smaller in itertools.pairwise(masks):
         assert not (smaller & ~larger).any()

@@ -5,10 +5,10 @@ import re
 import pytest
 import torch
 import yaml
-from conftest import REPO
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import REPO
 from recscale import study
 from recscale.errors import InputError
 from recscale.model import Decoder

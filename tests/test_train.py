@@ -195,3 +195,23 @@ def test_a_file_in_the_way_of_the_run_is_one_line(small_data, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert str(tmp_path / "out") in done.stderr
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(done, small_data, tmp_path):
+    out = tmp_path / "disk"
+    out.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(out)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small tmpfs takes root")
+    command = [sys.executable, "-m", "recscale", "train", "--spec", RUN.spec()]
+    command += ["--data", str(small_data), "--out", str(out)]
+    try:
+        failed = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (failed.returncode, failed.stderr.count("\n")) == (2, 1)
+        assert "no space left on device" in failed.stderr.lower()
+        assert not (out / "metrics.json").exists()
+        subprocess.run(["mount", "-o", "remount,size=4m", str(out)], check=True)
+        subprocess.run(command, check=True, capture_output=True)
+        assert stable(read(out)) == stable(read(done))
+    finally:
+        subprocess.run(["umount", str(out)], check=True)

@@ -42,9 +42,7 @@ def prepare(args: argparse.Namespace) -> None:
     (source,) = [s for s in entry["sources"] if s["name"] == record["source"]]
     path = Path(record["path"])
     if not path.exists():
-        raise InputError(
-            f"{path}: is gone; remove {args.source} to fetch it again"
-        )
+        raise InputError(f"{path}: is gone; remove {args.source} to fetch it again")
     log = interactions.read(path, source)
     interactions.check(log, entry["expect"], str(path))
     sequences, items, stats = prepare(log, entry["withhold_above"])
@@ -182,9 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("study", type=Path, help="reads: the study file")
     sub.add_argument("--runs", type=Path, required=True, help="reads: folder of the runs")
     sub.add_argument("--references", type=Path, required=True, help="reads: reference metrics")
-    sub.add_argument(
-        "--out", type=Path, required=True, help="writes: points and curves"
-    )
+    sub.add_argument("--out", type=Path, required=True, help="writes: points and curves")
 
     sub = verb(fit, "fit the laws of a study on its points")
     sub.add_argument("study", type=Path, help="reads: the study file and its `laws`")
@@ -194,9 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb(plot, "draw one figure of a study: PNG, PDF and the CSV of what is drawn")
     sub.add_argument("study", type=Path, help="reads: the study file")
     sub.add_argument("figure", help="a name under `figures` in the study file")
-    sub.add_argument(
-        "--results", type=Path, required=True, help="reads: results/<study>"
-    )
+    sub.add_argument("--results", type=Path, required=True, help="reads: results/<study>")
     sub.add_argument("--out", type=Path, required=True, help="writes: PNG; PDF and CSV beside it")
 
     config = Path("config/config.yaml")

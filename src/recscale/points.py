@@ -33,9 +33,7 @@ def read_point(path: Path, run: Run) -> dict[str, Any]:
     return point
 
 
-def collect(
-    study: Study, runs_dir: Path, references: Mapping[str, Any]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def collect(study: Study, runs_dir: Path, references: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Points (one row a run, in the order of the study) and curves (one row a run and epoch).
 
     `beats_popularity`: whether the test loss is below that of item popularity.
@@ -54,8 +52,7 @@ def collect(
             "train_loss": chosen.get("train_loss"),
             "valid_loss": chosen.get("valid", {}).get("loss"),
             **{f"test_{key}" if key == "loss" else key: value for key, value in test.items()},
-            "beats_popularity": bool(test)
-            and test["loss"] < references["popularity"]["test"]["loss"],
+            "beats_popularity": bool(test) and test["loss"] < references["popularity"]["test"]["loss"],
             **asdict(run),
             **{key: point[key] for key in ("seconds", "targets_per_second", "peak_memory_bytes")},
             **{key: point[key] for key in ("device", "precision", "threads", "commit")},

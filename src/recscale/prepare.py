@@ -24,9 +24,7 @@ WITHHELD = 10  # items of the trajectory task
 SHORTEST = 3  # one item to condition on, one valid, one test
 
 
-def prepare(
-    log: pl.DataFrame, withhold_above: int
-) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
+def prepare(log: pl.DataFrame, withhold_above: int) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
     """Sequences, items and counts of a log (user, item, rating, timestamp; rows in file order).
 
     sequences: user, items list<int32>, timestamps list<int64> (seconds), withheld, sample_rank (the

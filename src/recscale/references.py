@@ -30,9 +30,7 @@ def references(data: Sequences) -> dict[str, Any]:
     by_k = {k: metrics(_markov(data, "valid", popularity, chain, k), n) for k in PSEUDO_COUNTS}
     k = min(by_k, key=lambda k: by_k[k]["loss"])
     return {
-        "popularity": {
-            split: metrics(_constant(data, split, popularity), n) for split in ("valid", "test")
-        },
+        "popularity": {split: metrics(_constant(data, split, popularity), n) for split in ("valid", "test")},
         "markov": {
             "pseudo_counts": k,
             "valid": by_k[k],

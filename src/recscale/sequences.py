@@ -69,9 +69,7 @@ def load(folder: Path) -> Sequences:
     )
 
 
-def windows(
-    data: Sequences, users: npt.NDArray[np.bool_], max_len: int, stride: int, phase: Ints
-) -> Windows:
+def windows(data: Sequences, users: npt.NDArray[np.bool_], max_len: int, stride: int, phase: Ints) -> Windows:
     """Windows in which every train target of `users` takes the loss exactly once.
 
     A user's first window takes min(phase, all) targets (1 <= phase[u] <= max_len), each later one
@@ -83,9 +81,7 @@ def windows(
     count = 1 + -(-(total - first) // stride)
     user = np.repeat(np.arange(len(chosen)), count)
     k = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
-    end = np.minimum(
-        first[user] + k * stride, total[user]
-    )  # inputs 0..end-1, targets up to item end
+    end = np.minimum(first[user] + k * stride, total[user])  # inputs 0..end-1, targets up to item end
     start = np.maximum(end - max_len, 0)
     begin = np.where(k == 0, 0, first[user] + (k - 1) * stride)  # targets already taken before
     return Windows(data.offsets[chosen][user] + start, end - start, end - begin)

@@ -143,13 +143,10 @@ def load(path: str | Path) -> Study:
         name = run.name()
         if runs.setdefault(name, run) != run:
             raise InputError(
-                f"{path}: grid: two runs share the folder {name}: "
-                f"{runs[name].spec()} and {run.spec()}"
+                f"{path}: grid: two runs share the folder {name}: {runs[name].spec()} and {run.spec()}"
             )
     laws = {
-        name: Law(
-            name, law["x"], law.get("y", "test_loss"), law.get("where", {}), law.get("hold_out", 0)
-        )
+        name: Law(name, law["x"], law.get("y", "test_loss"), law.get("where", {}), law.get("hold_out", 0))
         for name, law in content.get("laws", {}).items()
     }
     for name, law in laws.items():
@@ -171,9 +168,7 @@ def select(law: Law, runs: Mapping[str, Run]) -> list[str]:
     return [
         name
         for name, run in runs.items()
-        if all(
-            {**asdict(run), "size": run.size}.get(key) == value for key, value in law.where.items()
-        )
+        if all({**asdict(run), "size": run.size}.get(key) == value for key, value in law.where.items())
     ]
 
 
@@ -187,9 +182,7 @@ def _grid(content: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any]]:
         lists = [value if isinstance(value, list) else [value] for value in axes.values()]
         for name in names:
             if name not in sizes:
-                raise InputError(
-                    f"{path}: grid.{number}.sizes: {name} is not one of {', '.join(sizes)}"
-                )
+                raise InputError(f"{path}: grid.{number}.sizes: {name} is not one of {', '.join(sizes)}")
             n_layers, d_model = (int(part) for part in name.split("x"))
             shape = {"dataset": content["dataset"], "n_layers": n_layers, "d_model": d_model}
             for values in itertools.product(*lists):
@@ -216,9 +209,7 @@ def read_yaml(path: Path, schema: str) -> dict[str, Any]:
 def check(content: Any, schema: str, path: Path) -> None:
     """Raise InputError unless `content`, read from `path`, satisfies the named schema."""
     rules = yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text())
-    error = jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(rules).iter_errors(content)
-    )
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(rules).iter_errors(content))
     if error is not None:
         raise InputError(f"{path}: {_explain(error)}")
 
@@ -242,11 +233,7 @@ def _explain(error: Any) -> str:
         legal = sorted(error.schema.get("properties", {}))
         pattern = error.schema.get("propertyNames", {}).get("pattern")
         legal += [f"names like {pattern}"] if pattern else []
-    elif (
-        error.validator == "type"
-        and isinstance(error.instance, str)
-        and error.schema["type"] == "number"
-    ):
+    elif error.validator == "type" and isinstance(error.instance, str) and error.schema["type"] == "number":
         message += " (YAML reads 1e-3 as text: write 0.001)"
     hint = error.schema.get("description") if not legal else None
     return (

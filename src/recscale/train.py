@@ -126,9 +126,7 @@ def _epoch(
     for step in range(steps):
         chosen = order[step * run.batch_size : (step + 1) * run.batch_size]
         inputs, mask, target = gather(windows, chosen, run.max_len, items)
-        rate = run.learning_rate * _schedule(
-            (epoch - 1 + (step + 0.5) / steps) / run.epochs, run.warmup
-        )
+        rate = run.learning_rate * _schedule((epoch - 1 + (step + 0.5) / steps) / run.epochs, run.warmup)
         for group in optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(items.device.type, torch.bfloat16, precision == torch.bfloat16):
@@ -176,9 +174,7 @@ def _weights(model: Decoder) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
 
 
-def _save(
-    run: Run, out: Path, model: Decoder, optimizer: torch.optim.Optimizer, progress: Progress
-) -> None:
+def _save(run: Run, out: Path, model: Decoder, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     state = {
         "spec": run.spec(),
         "model": model.state_dict(),
@@ -189,9 +185,7 @@ def _save(
         torch.save(state, part)
 
 
-def _resume(
-    run: Run, out: Path, model: Decoder, optimizer: torch.optim.Optimizer, say: Say
-) -> Progress:
+def _resume(run: Run, out: Path, model: Decoder, optimizer: torch.optim.Optimizer, say: Say) -> Progress:
     """Load out/last.pt into model and optimizer; without one, start anew with an empty log."""
     path = out / "last.pt"
     if path.exists():

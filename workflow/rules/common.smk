@@ -3,6 +3,7 @@
 Imports only recscale.study, which is light: every cluster job reads this file again.
 """
 
+import sys
 from pathlib import Path
 
 from recscale import study
@@ -17,7 +18,7 @@ def load_study():
         loaded = study.load(f"config/studies/{config['study']}.yaml")
         study.check_dataset(loaded, Path("config/datasets.yaml"))
     except InputError as error:
-        raise WorkflowError(str(error))
+        sys.exit(f"recscale: {error}")  # one line, where a WorkflowError prints four
     return loaded
 
 

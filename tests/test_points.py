@@ -1,0 +1,86 @@
+import dataclasses
+import json
+
+import pytest
+
+from recscale.errors import InputError
+from recscale.points import STALE, collect, status
+from recscale.study import Run, Study
+
+RUNS = {r.name(): r for r in (Run("x", 1, 8, 0.1, epochs=2), Run("x", 1, 16, 0.1, epochs=2))}
+STUDY = Study("s", "t", "x", RUNS, {}, ())
+REFERENCES = {"popularity": {"test": {"loss": 5.0}}}
+
+
+def point(run, test_loss=4.0):
+    epochs = [
+        {"epoch": e, "train_loss": 6.0 - e, "valid": {"loss": 5.5 - e, "HR@10": 0.1 * e}} for e in (1, 2)
+    ]
+    made = {"spec": json.loads(run.spec()), "status": "finished", "epochs": epochs}
+    made |= {"N": 12 * run.d_model**2, "N_total": 9, "D": 10, "D_seen": 20, "C": 5, "n_items": 3}
+    made |= {"chosen_epoch": 2, "test": {"loss": test_loss, "HR@10": 0.3}}
+    made |= {"seconds": 1.0, "targets_per_second": 2.0, "peak_memory_bytes": 3, "device": "cpu"}
+    return made | {"precision": "float32", "threads": 1, "commit": None}
+
+
+def write(folder, name, content):
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / name / "metrics.json").write_text(json.dumps(content))
+
+
+def test_one_row_a_run_and_one_a_run_and_epoch(tmp_path):
+    for (name, run), loss in zip(RUNS.items(), (5.5, 4.0), strict=True):
+        write(tmp_path, name, point(run, loss))
+    points, curves = collect(STUDY, tmp_path, REFERENCES)
+    assert points["run"].to_list() == list(RUNS)
+    assert points["N"].to_list() == [768, 3072]
+    assert points["test_loss"].to_list() == [5.5, 4.0]
+    assert points["HR@10"].to_list() == [0.3, 0.3]
+    assert points["valid_loss"].to_list() == [3.5, 3.5]  # of the chosen epoch
+    assert points["beats_popularity"].to_list() == [False, True]
+    assert len(curves) == 4
+    assert curves["valid_HR@10"].to_list() == [0.1, 0.2, 0.1, 0.2]
+
+
+def test_a_diverged_run_is_a_row_without_losses(tmp_path):
+    for name, run in RUNS.items():
+        write(tmp_path, name, point(run))
+    name, run = next(iter(RUNS.items()))
+    write(tmp_path, name, point(run) | {"status": "diverged", "test": None, "chosen_epoch": None})
+    points, _ = collect(STUDY, tmp_path, REFERENCES)
+    assert points["status"].to_list() == ["diverged", "finished"]
+    assert points["test_loss"].isna().to_list() == [True, False]
+    assert points["beats_popularity"].to_list() == [False, True]
+
+
+def test_a_point_of_another_spec_is_refused(tmp_path):
+    for name, run in RUNS.items():
+        write(tmp_path, name, point(dataclasses.replace(run, dropout=0.5)))
+    with pytest.raises(InputError, match=r"metrics\.json: was made by another spec.*0\.5"):
+        collect(STUDY, tmp_path, REFERENCES)
+
+
+def test_a_missing_or_broken_point_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"metrics\.json: is missing"):
+        collect(STUDY, tmp_path, REFERENCES)
+    folder = tmp_path / next(iter(RUNS))
+    folder.mkdir()
+    (folder / "metrics.json").write_text("{")
+    with pytest.raises(InputError, match=r"metrics\.json: is not JSON"):
+        collect(STUDY, tmp_path, REFERENCES)
+
+
+def test_status_of_every_run(tmp_path):
+    first, second = RUNS
+    assert status(STUDY, tmp_path)["state"].to_list() == ["missing", "missing"]
+    write(tmp_path, first, point(RUNS[first]))
+    (tmp_path / second).mkdir()
+    log = tmp_path / second / "log.jsonl"
+    row = {"epoch": 2, "step": 5, "steps": 10, "targets_per_second": 1234.5}
+    log.write_text(json.dumps(row) + "\n")
+    table = status(STUDY, tmp_path)
+    assert table["state"].to_list() == ["done", "running"]
+    assert table["epoch"].to_list() == ["2/2", "2/2"]
+    assert table["detail"][1] == "step 5/10, 1,234 targets/s"
+    late = status(STUDY, tmp_path, now=log.stat().st_mtime + STALE + 1)
+    assert late["state"].to_list() == ["done", "stopped"]

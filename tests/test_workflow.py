@@ -1,0 +1,321 @@
+"""The workflow as a user runs it: real Snakemake on a tiny study of real MovieLens-1M users."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import REPO
+
+PARTS = ("Snakefile", "workflow", "profiles", "slurm", "config", "src", "envs")
+ENV = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+STUDY = {
+    "title": "A sixteenth of the users, for tests",
+    "dataset": "ml-1m",
+    "run": {"epochs": 2, "learning_rate": 0.02, "batch_size": 8, "data_fraction": 0.0625},
+    "sizes": {"1x8": {}, "1x16": {}, "1x24": {}},
+    "grid": [{"sizes": "all"}, {"sizes": ["1x8"], "seed": 2}, {"sizes": ["1x8"], "data_fraction": 0.03}],
+    "laws": {
+        "loss_vs_N": {"x": "N", "where": {"data_fraction": 0.0625}},
+        "loss_vs_D_1x8": {"x": "D", "where": {"size": "1x8", "seed": 1}},
+    },
+    "figures": ["loss_vs_n", "loss_vs_d", "learning_curves", "metrics_vs_n"],
+}
+
+
+def make_project(folder, study):
+    """A copy of the workflow with one study, as in a clone; archives come from the repository."""
+    folder.mkdir(exist_ok=True)
+    for part in PARTS:
+        source = REPO / part
+        if source.is_dir() and not source.is_symlink():
+            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(source, folder / part, ignore=ignore)
+        else:
+            shutil.copy(source, folder / part, follow_symlinks=False)
+    (folder / "raw").symlink_to(REPO / "raw")
+    write_study(folder, study)
+    return folder
+
+
+def write_study(folder, study, sort_keys=True):
+    path = folder / "config/studies/tiny.yaml"
+    path.write_text(study if isinstance(study, str) else yaml.safe_dump(study, sort_keys=sort_keys))
+
+
+def command(*args):
+    base = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "study=tiny"]
+    return [*base, *args]
+
+
+def snakemake(project, *args):
+    return subprocess.run(
+        command(*args), cwd=project, env=ENV, capture_output=True, text=True, check=False, timeout=500
+    )
+
+
+def planned(project, *args):
+    """Jobs that a dry-run would start, by rule."""
+    done = snakemake(project, "--dry-run", *args)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)total", done.stdout + done.stderr, re.S)
+    if table is None:
+        assert "Nothing to be done" in done.stdout + done.stderr
+        return {}
+    rows = [line.split() for line in table.group(1).splitlines() if line.strip()]
+    return {rule: int(count) for rule, count in rows if rule != "all"}
+
+
+FOLLOWS = {"collect": 1, "fit": 1, "plot": 4}
+
+
+@pytest.fixture(scope="module")
+def finished(ml_1m_source, tmp_path_factory):
+    """The tiny study, run from the archive to the figures; tests work on copies."""
+    project = make_project(tmp_path_factory.mktemp("finished"), STUDY)
+    done = snakemake(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "project", symlinks=True)
+
+
+def test_one_command_makes_everything(finished):
+    results = finished / "results/tiny"
+    points = pd.read_parquet(results / "points.parquet")
+    assert len(points) == len(list((results / "runs").iterdir())) == 5
+    assert set(points["status"]) == {"finished"}
+    pd.testing.assert_frame_equal(pd.read_csv(results / "points.csv"), points, check_dtype=False)
+    laws = {p.stem: json.loads(p.read_text()) for p in (results / "laws").glob("*.json")}
+    assert laws["loss_vs_N"]["status"] == "underdetermined"  # three sizes, three constants
+    assert laws["loss_vs_D_1x8"]["status"] == "refused"  # two fractions
+    for name in STUDY["figures"]:
+        for ending in ("png", "pdf", "csv"):
+            assert (results / f"figures/{name}.{ending}").stat().st_size > 100
+
+
+def test_every_trained_point_is_better_than_guessing(finished):
+    """Uniform guessing over 3,700 items costs ln 3700 = 8.2 nats."""
+    points = pd.read_parquet(finished / "results/tiny/points.parquet")
+    assert (points["test_loss"] < 7.6).all()
+
+
+def test_a_second_run_plans_nothing(project):
+    assert planned(project) == {}
+
+
+def test_deleting_a_point_plans_that_training_and_what_follows(project):
+    (point,) = (project / "results/tiny/runs").glob("1x16-*")
+    (point / "metrics.json").unlink()
+    assert planned(project) == {"train": 1} | FOLLOWS
+    before = {p: p.stat().st_mtime_ns for p in project.glob("results/tiny/runs/*/metrics.json")}
+    assert snakemake(project).returncode == 0
+    assert (point / "metrics.json").exists()
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    assert planned(project) == {}
+
+
+def test_adding_a_size_plans_its_runs_and_the_aggregates(project):
+    sizes = STUDY["sizes"] | {"2x8": {"n_heads": 2}}
+    write_study(project, STUDY | {"sizes": sizes})
+    assert planned(project) == {"train": 1} | FOLLOWS
+
+
+def test_editing_a_figure_redraws_figures_only(project):
+    path = project / "src/recscale/figures.py"
+    path.write_text(path.read_text() + "\n# an edit\n")
+    assert planned(project) == {"plot": 4}
+
+
+def test_reordering_and_defaults_written_out_plan_nothing(project):
+    study = dict(reversed(STUDY.items())) | {"run": STUDY["run"] | {"dropout": 0.1, "max_len": 50}}
+    write_study(project, study, sort_keys=False)
+    assert planned(project) == {}
+
+
+def test_a_checkout_that_touches_every_file_plans_nothing(project):
+    for path in [*project.glob("src/recscale/*.py"), *project.glob("config/**/*.yaml")]:
+        path.touch()
+    assert planned(project) == {}
+
+
+def test_another_learning_rate_trains_only_its_size(project):
+    sizes = STUDY["sizes"] | {"1x24": {"learning_rate": 0.01}}
+    write_study(project, STUDY | {"sizes": sizes})
+    assert planned(project) == {"train": 1} | FOLLOWS
+
+
+def test_a_point_of_another_spec_is_refused_by_collect(project):
+    (point,) = project.glob("results/tiny/runs/1x16-*/metrics.json")
+    content = json.loads(point.read_text())
+    content["spec"]["dropout"] = 0.7
+    point.write_text(json.dumps(content))
+    done = snakemake(project)
+    assert done.returncode == 1
+    assert f"recscale: {point.relative_to(project)}: was made by another spec" in done.stdout + done.stderr
+
+
+def test_the_report_is_one_file_and_says_the_laws(project):
+    done = subprocess.run(
+        ["recscale", "report", "tiny"], cwd=project, env=ENV, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    html = (project / "results/tiny/report.html").read_text()
+    assert "loss_vs_n.png" in html
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)="https?://', html)
+    assert "loss_vs_N: " in done.stdout
+    assert "results/tiny/report.html" in done.stdout
+    before = (project / "results/tiny/report.html").stat().st_mtime_ns
+    subprocess.run(["recscale", "report", "tiny"], cwd=project, env=ENV, check=True, capture_output=True)
+    assert (project / "results/tiny/report.html").stat().st_mtime_ns == before
+
+
+def test_status_prints_the_grid(project):
+    (point,) = (project / "results/tiny/runs").glob("1x16-*")
+    (point / "metrics.json").unlink()
+    (point / "log.jsonl").unlink()
+    done = subprocess.run(
+        ["recscale", "status", "tiny"], cwd=project, env=ENV, capture_output=True, text=True, check=True
+    )
+    assert "5 runs: 4 done, 1 missing" in done.stdout
+    assert re.search(rf"{point.name} +missing", done.stdout)
+
+
+LONG = STUDY | {
+    "run": STUDY["run"] | {"epochs": 40},
+    "sizes": {"1x8": {}},
+    "grid": [{"seed": [1, 2, 3]}],
+    "laws": {},
+    "figures": [],
+}
+
+
+@pytest.fixture
+def long(finished, tmp_path):
+    """Three runs of 40 short epochs, with the data of the finished project."""
+    project = make_project(tmp_path / "long", LONG)
+    shutil.copytree(finished / "results/data", project / "results/data")
+    return project
+
+
+def epochs_done(project, run):
+    log = project / f"results/tiny/logs/train/{run}.log"
+    return log.read_text().count(": epoch ") if log.exists() else 0
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def start(project):
+    return subprocess.Popen(
+        command(), cwd=project, env=ENV, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+RUNS = [f"1x8-e40-lr0.02-f0.0625-s{seed}-batch_size8" for seed in (1, 2, 3)]
+
+
+def test_ctrl_c_loses_at_most_the_epoch_in_progress(long):
+    process = start(long)
+    wait_for(lambda: all(epochs_done(long, run) >= 2 for run in RUNS[:2]))
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    epochs = {run: epochs_done(long, run) for run in RUNS[:2]}
+    done = snakemake(long)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for run, n in epochs.items():
+        log = (long / f"results/tiny/logs/train/{run}.log").read_text()
+        continued = re.search(r"continues after epoch (\d+)", log)
+        assert continued is not None
+        assert n - 1 <= int(continued.group(1)) <= n
+
+
+def test_a_killed_controller_trains_no_finished_point_again(long):
+    """SIGKILL to Snakemake alone: its trainings go on and finish; the next start keeps them."""
+    process = start(long)
+    wait_for(lambda: all(epochs_done(long, run) >= 1 for run in RUNS[:2]))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    points = [long / f"results/tiny/runs/{run}/metrics.json" for run in RUNS]
+    wait_for(lambda: all(point.exists() for point in points[:2]))
+    before = [point.stat().st_mtime_ns for point in points[:2]]
+    locked = snakemake(long)
+    assert locked.returncode == 1
+    assert "--unlock" in locked.stdout + locked.stderr
+    assert snakemake(long, "--unlock").returncode == 0
+    assert planned(long) == {"train": 1, "references": 1, "collect": 1, "fit": 1} | {}
+    assert snakemake(long).returncode == 0
+    assert [point.stat().st_mtime_ns for point in points[:2]] == before
+    assert points[2].exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"run": {"epoch": 2}}, "config/studies/tiny.yaml: run: Additional properties"),
+        ({"run": {"learning_rate": "fast"}}, "tiny.yaml: run.learning_rate: 'fast' is not of type"),
+        ({"dataset": "ml-2m"}, "tiny.yaml: dataset: ml-2m is not one of ml-1m"),
+    ],
+)
+def test_a_mistake_in_the_study_is_one_line_before_anything_runs(tmp_path, change, message):
+    project = make_project(tmp_path / "bad", STUDY | change)
+    done = snakemake(project)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if message in line]
+    assert done.returncode == 1
+    assert len(lines) == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (project / "results").exists()
+
+
+def test_an_unknown_study_names_the_known_ones(tmp_path):
+    project = make_project(tmp_path / "bad", STUDY)
+    done = snakemake(project, "--config", "study=quik")
+    assert done.returncode == 1
+    assert re.search(r"quik\.yaml: there is no such file; .* has .*quick", done.stdout + done.stderr)
+
+
+def test_the_default_profile_leaves_the_slurm_profile_whole(tmp_path):
+    """profiles/default is merged over --profile: no resource may change by it."""
+    printed = []
+    for keep in (True, False):
+        project = make_project(tmp_path / f"keep-{keep}", STUDY)
+        if not keep:
+            shutil.rmtree(project / "profiles/default")
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "--dry-run", "--profile", "slurm", "--config", "study=tiny"],
+            cwd=project, env=ENV, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = re.findall(r"^ +(?:resources|threads): (.*)$", done.stdout + done.stderr, re.M)
+        printed.append(sorted(sorted(line.split(", ")) for line in lines))
+    assert printed[0] == printed[1]
+    assert any("gpu=1" in line for line in printed[0])
+
+
+def test_the_workflow_is_one_sentence_a_rule():
+    """Every rule has a docstring and a log; helper functions live in common.smk only."""
+    for path in (REPO / "workflow/rules").glob("*.smk"):
+        text = path.read_text()
+        assert text.startswith('"""')
+        if path.name != "common.smk":
+            assert "\ndef " not in text
+        for rule in re.split(r"\nrule ", text)[1:]:
+            assert re.match(r'\w+:\n    """', rule), rule[:40]
+            assert "log:" in rule
+            assert "shell:" in rule
