@@ -75,7 +75,6 @@ def small_data(tmp_path):
 
     rng = np.random.default_rng(0)
     histories = [
-        (rng.integers(30) + np.arange(rng.integers(3, 60)) * rng.integers(1, 3)) % 30
-        for _ in range(200)
+        (rng.integers(30) + np.arange(rng.integers(3, 60)) * rng.integers(1, 3)) % 30 for _ in range(200)
     ]
     return write_dataset(prepare.prepare(log_of(histories), 15), tmp_path)

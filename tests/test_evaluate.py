@@ -80,7 +80,7 @@ def test_a_model_is_scored_on_the_item_after_its_context(small_data):
 def test_a_batch_is_the_windows_it_names(small_data):
     data = sequences.load(small_data)
     items = torch.from_numpy(data.items.astype(np.int64))
-    windows = sequences.windows(data, np.ones(data.n_users, bool), 10, 4, np.full(data.n_users, 10))
+    windows = sequences.windows(data, np.ones(data.n_users, bool), 10, 4)
     chosen = np.array([3, 0, 11])
     inputs, mask, targets = gather(windows, chosen, 10, items)
     expected = []

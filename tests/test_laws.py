@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares, minimize
 
-from recscale import laws
+from recscale import laws, robust
 from recscale.laws import Fit, Status, fit_law, summary
 
 SIZES = np.array([768, 768, 1536, 3072, 6144, 12288, 24576, 98304], dtype=float)
@@ -43,24 +43,24 @@ def test_planted_law_is_recovered(e, log_x0, alpha):
 
 @pytest.mark.parametrize("delta", [1e-3, 0.02, inf])
 def test_gradient_is_that_of_the_objective(delta):
-    runs = laws._Runs(np.log(SIZES) - np.log(SIZES).mean(), np.log(law(SIZES, noise=0.02)), delta)
+    runs = robust.Runs(np.log(SIZES) - np.log(SIZES).mean(), np.log(law(SIZES, noise=0.02)), delta)
     theta = np.array([4.7, -0.4, 0.35])
-    gradient, _ = laws._gradient(theta[None], runs, np.eye(3)[None])
+    gradient, _ = robust.slopes(theta[None], runs, np.eye(3)[None])
     # 1e-6 balances truncation (h^2) against rounding (1e-16 / h), and crosses no kink of the Huber.
     steps = 1e-6 * np.eye(3)
-    central = (laws._objective(theta + steps, runs) - laws._objective(theta - steps, runs)) / 2e-6
+    central = (robust.objective(theta + steps, runs) - robust.objective(theta - steps, runs)) / 2e-6
     assert gradient[0] == pytest.approx(central, rel=1e-5, abs=1e-9)
 
 
 def test_pinned_problems_move_only_along_their_constraint():
     theta = np.tile([4.7, -0.4, 0.35], (4, 1))
-    kinds = np.array([laws.PIN_E, laws.PIN_X0, laws.PIN_ALPHA, laws.PIN_VALUE])
-    pins = laws._Pins(kinds, np.array([4.5, -2.0, log(0.2), log(5.5)]), np.full(4, 1.5))
-    start, turn = laws._pin(theta, pins)
-    moved, _ = laws._pin(start + 1e-6 * np.array([1, 1, 1]), pins)
+    kinds = np.array([robust.PIN_E, robust.PIN_X0, robust.PIN_ALPHA, robust.PIN_VALUE])
+    pins = robust.Pins(kinds, np.array([4.5, -2.0, log(0.2), log(5.5)]), np.full(4, 1.5))
+    start, turn = robust.pin(theta, pins)
+    moved, _ = robust.pin(start + 1e-6 * np.array([1, 1, 1]), pins)
     along = np.einsum("bij,j->bi", turn, 1e-6 * np.array([1, 1, 1]))
     assert moved - start == pytest.approx(along, abs=1e-11)
-    assert laws._curve(start[3:], np.array([1.5]))[0][0, 0] == pytest.approx(log(5.5))
+    assert robust.curve(start[3:], np.array([1.5]))[0][0, 0] == pytest.approx(log(5.5))
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.003])
@@ -153,7 +153,7 @@ def test_predicted_value_far_beyond_the_runs_has_its_full_profile(seed):
         size = np.abs(np.log(value - gap + gap * (far / SIZES) ** alpha) - np.log(y))
         return np.where(size <= 1e-3, size**2 / 2, 1e-3 * (size - 5e-4)).sum()
 
-    rise = laws._rise(found.sigma, 1e-3, 0.9, len(SIZES) - 3)
+    rise = robust.rise(found.sigma, 1e-3, 0.9, len(SIZES) - 3)
     fitted = found.parameters
     gap = (fitted["X0"] / far) ** fitted["alpha"]
     least = cost(fitted["E"] + gap, gap, fitted["alpha"])
@@ -180,8 +180,8 @@ def test_higher_level_is_wider():
 def test_coverage_of_90_percent_intervals(monkeypatch):
     """Quick version of the simulation that the docstring of `fit_law` reports."""
     monkeypatch.setattr(laws, "BAND_POINTS", 2)
-    monkeypatch.setattr(laws, "START_ALPHAS", (0.2, 0.6))
-    monkeypatch.setattr(laws, "START_SHARES", (0.8,))
+    monkeypatch.setattr(robust, "START_ALPHAS", (0.2, 0.6))
+    monkeypatch.setattr(robust, "START_SHARES", (0.8,))
     hits = 0
     for seed in range(60):
         lo, hi = fit(FIVE, law(FIVE, noise=0.002, x0=5000, seed=seed)).intervals["alpha"]
@@ -195,7 +195,7 @@ def test_rise_has_the_moments_of_huber_psi(sigma):
     noise = sigma * np.random.default_rng(0).standard_normal(1_000_000)
     ratio = np.mean(np.clip(noise, -1e-3, 1e-3) ** 2) / np.mean(np.abs(noise) < 1e-3)
     quantile = laws.f_distribution.ppf(0.9, 1, 4)
-    assert laws._rise(sigma, 1e-3, 0.9, 4) == pytest.approx(ratio * quantile / 2, rel=0.01)
+    assert robust.rise(sigma, 1e-3, 0.9, 4) == pytest.approx(ratio * quantile / 2, rel=0.01)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e9])
@@ -252,7 +252,7 @@ def test_step_hits_the_bound_of_alpha():
     x = np.geomspace(1e3, 1e5, 6)
     found = fit(x, np.where(x < 2e3, 6.0, 5.0) * np.exp(1e-3 * np.cos(np.arange(6))))
     assert found.status is Status.BOUND_HIT
-    assert found.parameters["alpha"] == laws.ALPHA_RANGE[1]
+    assert found.parameters["alpha"] == robust.ALPHA_RANGE[1]
     assert found.intervals["alpha"][1] is None
 
 
@@ -272,8 +272,8 @@ def test_losses_that_do_not_fall_give_no_law(y, status):
 
 
 def test_starts_that_disagree_are_reported(monkeypatch):
-    best = laws._best
-    monkeypatch.setattr(laws, "_best", lambda runs: (*best(runs)[:2], 1 / laws.STARTS))
+    best = robust.best
+    monkeypatch.setattr(robust, "best", lambda runs: (*best(runs)[:2], 1 / robust.STARTS))
     assert fit(SIZES, law(SIZES, noise=0.003)).status is Status.NOT_CONVERGED
 
 

@@ -24,7 +24,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         rows = max(1, CHUNK_BYTES // (n_items * hidden.element_size()))
         buffer = hidden.new_empty(min(rows, n), n_items)
         grad_hidden = torch.empty_like(hidden)
-        grad_output = torch.zeros_like(output)
+        grad_output = output.new_zeros(output.shape[::-1])  # (d, n_items): the faster way round
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for begin in range(0, n, rows):
             h, t = hidden[begin : begin + rows], target[begin : begin + rows]
@@ -36,8 +36,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             # d loss / d logits = softmax - one-hot; 1/total goes to the thin factors, not the chunk
             scale = (1 / total).to(h.dtype)[:, None]
             grad_hidden[begin : begin + rows] = (logits @ table) * scale - table[t]
-            grad_output += logits.T @ (h * scale)  # summed in float32 over chunks
-            grad_output.index_add_(0, t, h.to(output.dtype), alpha=-1)
+            grad_output += (h * scale).T @ logits  # summed in float32 over chunks
+        grad_output = grad_output.T.contiguous()
+        grad_output.index_add_(0, target, hidden.to(output.dtype), alpha=-1)
         ctx.save_for_backward(grad_hidden, grad_output)
         return loss
 

@@ -69,15 +69,16 @@ def load(folder: Path) -> Sequences:
     )
 
 
-def windows(data: Sequences, users: npt.NDArray[np.bool_], max_len: int, stride: int, phase: Ints) -> Windows:
+def windows(data: Sequences, users: npt.NDArray[np.bool_], max_len: int, stride: int) -> Windows:
     """Windows in which every train target of `users` takes the loss exactly once.
 
-    A user's first window takes min(phase, all) targets (1 <= phase[u] <= max_len), each later one
-    the next `stride`, with as much context before them as max_len allows.
+    A user's first window takes the loss on up to max_len targets, each later one on the next
+    `stride`, with as much context before them as max_len allows. stride = 1 gives the paper's
+    samples, one a target; stride = max_len is the cheapest.
     """
     chosen = np.flatnonzero(users & (data.train_length > 1))
     total = data.train_length[chosen] - 1  # targets: every train item but the first
-    first = np.minimum(phase[chosen], total)
+    first = np.minimum(max_len, total)
     count = 1 + -(-(total - first) // stride)
     user = np.repeat(np.arange(len(chosen)), count)
     k = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)

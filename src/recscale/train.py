@@ -116,9 +116,7 @@ def _epoch(
     begun = time.perf_counter()
     rng = np.random.default_rng([run.seed, epoch])
     torch.manual_seed(int(rng.integers(2**62)))  # dropout
-    # Where a user's windows begin changes each epoch, so a target is seen with other contexts.
-    phase = rng.integers(1, run.max_len + 1, data.n_users)
-    windows = sequences.windows(data, users, run.max_len, run.stride, phase)
+    windows = sequences.windows(data, users, run.max_len, run.stride)
     order = rng.permutation(len(windows))
     steps = math.ceil(len(windows) / run.batch_size)
     total_loss = torch.zeros((), dtype=torch.float64, device=items.device)

@@ -36,7 +36,7 @@ rule fit:
     """Fit the laws of the study, hold out their largest x and predict them."""
     input:
         points=f"{OUT}/points.parquet",
-        code="src/recscale/laws.py",
+        code=["src/recscale/laws.py", "src/recscale/robust.py"],
     output:
         expand("{out}/laws/{law}.json", out=OUT, law=STUDY.laws),
         table=report(
