@@ -10,7 +10,6 @@ import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from recscale import marks
 from recscale.errors import InputError
 from recscale.files import atomic
 from recscale.laws import Fit, Status, summary
@@ -36,20 +35,8 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.2, "savefig.dpi": 300, "pdf.fonttype": 42,
 }  # fmt: skip
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # one a law
-GREY = "0.45"
-SEEDS = "os^Dv<>P"  # a symbol a seed
-# A fit of any other status is no line that a reader should follow: only its runs are drawn.
-LINE: dict[str, Any] = {
-    Status.CONVERGED: "-", Status.BOUND_HIT: "--", Status.UNDERDETERMINED: "--"
-}  # fmt: skip
-REFERENCES: dict[str, tuple[str, Any]] = {
-    "popularity": ("item popularity", ":"),
-    "markov": ("first-order Markov", "-."),
-}
 METRICS = ("HR@10", "NDCG@10")
 COLUMNS = ["series", "name", "run", "size", "seed", "x", "y", "lo", "hi"]
-FAR = 0.6  # a line that is further from the runs, in their spans, gets a panel of its own
-OPEN = 1e3  # nats: where an interval has no end, its band leaves the panel
 N_LABEL = "$N$, non-embedding parameters"
 
 
@@ -93,28 +80,28 @@ def loss_vs_n(tables: Tables) -> Drawn:
     parts = [_law(law, tables.fits[law], with_e=True) for law in laws]
     parts = [_runs(tables, runs, "N", "test_loss", laws), *parts, _references(tables, "loss")]
     table = pd.concat(parts)
-    lines = _rows(table, "reference", "irreducible_loss")
-    ranges = _ranges(table, [row.y for row in lines])
+    lines = marks.rows(table, "reference", "irreducible_loss")
+    ranges = marks.ranges(table, [row.y for row in lines])
     figure = Figure(figsize=(4.6, 2.7 + 0.4 * len(ranges)), layout="constrained")
     # A line far from the runs has a panel only as high as its label needs.
     heights = [1.0 if core else 0.07 + 0.11 * n for _, _, n, core in ranges]
     grid = figure.subplots(len(ranges), sharex=True, squeeze=False, height_ratios=heights)
     axes = list(grid[:, 0])
     colours = dict(zip(laws, OKABE_ITO * len(laws), strict=False))
-    single = GREY if (table["series"] == "line").any() else OKABE_ITO[0]
+    single = marks.GREY if (table["series"] == "line").any() else OKABE_ITO[0]
     inks = {row.run: colours.get(row.name, single) for row in table.itertuples()}
     for axis, (low, high, _, core) in zip(axes, ranges, strict=True):
         axis.set_ylim(low, high)
-        _draw_laws(axis, table, tables.fits, colours)
-        _draw_runs(axis, table, inks)
+        marks.draw_laws(axis, table, tables.fits, colours)
+        marks.draw_runs(axis, table, inks)
         inside = [row for row in lines if low < row.y < high]
-        _draw_lines(axis, inside, "{:.2f}", 0.19 if core else 0.5, colours)
+        marks.draw_lines(axis, inside, "{:.2f}", 0.19 if core else 0.5, colours)
         if core:
             axis.set_ylabel("test loss (nats)")
         else:
             axis.set_yticks([row.y for row in inside], [f"{row.y:.2f}" for row in inside])
-    _break(axes)
-    _log_x(axes, table, N_LABEL)
+    marks.break_axis(axes)
+    marks.log_x(axes, table, N_LABEL)
     handles = _law_handles(table, tables.fits, colours) + _run_handles(table, single)
     _finish(figure, tables, "Test loss and model size", table, handles, notes=_summaries(tables, laws))
     return figure, _named(table, "N", "test_loss")
@@ -134,11 +121,11 @@ def loss_vs_d(tables: Tables) -> Drawn:
     for law in laws:
         sizes = {tables.study.runs[run].size for run in tables.selected(law)}
         colours[law] = inks[sizes.pop()] if len(sizes) == 1 else "black"
-    figure, axis = _loss_panel(table, "test loss (nats)")
-    _draw_laws(axis, table, tables.fits, colours)
-    _draw_runs(axis, table, _by_run(table, inks))
-    _log_x([axis], table, "$D$, training targets available")
-    handles = _law_handles(table, tables.fits, {}) + _run_handles(table, GREY)
+    figure, axis = marks.loss_panel(table, "test loss (nats)")
+    marks.draw_laws(axis, table, tables.fits, colours)
+    marks.draw_runs(axis, table, _by_run(table, inks))
+    marks.log_x([axis], table, "$D$, training targets available")
+    handles = _law_handles(table, tables.fits, {}) + _run_handles(table, marks.GREY)
     _finish(figure, tables, "Test loss and data", table, handles, inks, _summaries(tables, laws))
     return figure, _named(table, "D", "test_loss")
 
@@ -160,7 +147,7 @@ def learning_curves(tables: Tables) -> Drawn:
         part = curves.rename(columns={"epoch": "x", series: "y"}).assign(series=series, name="")
         parts.append(part.reindex(columns=COLUMNS))
     table = pd.concat(parts)
-    figure, axis = _loss_panel(table, "loss (nats)")
+    figure, axis = marks.loss_panel(table, "loss (nats)")
     short = not table["x"].max() > 2  # one epoch makes no line
     looks: dict[str, dict[str, Any]] = {
         "valid_loss": {"label": "valid", "linestyle": "-", "marker": "." if short else ""},
@@ -170,12 +157,12 @@ def learning_curves(tables: Tables) -> Drawn:
         for size, rows in table[table["series"] == series].groupby("size"):
             axis.plot(rows["x"], rows["y"], color=inks[size], **look | {"linewidth": 1})
     dot: dict[str, Any] = {"marker": "o", "ms": 5, "mec": "black", "mew": 0.7, "linestyle": ""}
-    for row in _rows(table, "chosen_epoch"):
+    for row in marks.rows(table, "chosen_epoch"):
         axis.plot(row.x, row.y, color=inks[row.size], zorder=4, **dot)
     axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
     axis.set_xlabel("epoch")
     looks["chosen"] = dot | {"label": "chosen epoch"}
-    handles = [Line2D([], [], color=GREY, **look) for look in looks.values()]
+    handles = [Line2D([], [], color=marks.GREY, **look) for look in looks.values()]
     _finish(figure, tables, "Learning curves", table, handles, inks)
     return figure, _named(table, "epoch", "loss")
 
@@ -188,11 +175,11 @@ def metrics_vs_n(tables: Tables) -> Drawn:
     for axis, metric in zip(axes, METRICS, strict=True):
         part = pd.concat([_runs(tables, runs, "N", metric), _references(tables, metric)])
         axis.set_ylim(0, 1.08 * max([0.01, *part["y"].dropna()]))
-        _draw_runs(axis, part, dict.fromkeys(part["run"], OKABE_ITO[0]))
-        _draw_lines(axis, _rows(part, "reference"), "{:.3f}", 0.16, {})
+        marks.draw_runs(axis, part, dict.fromkeys(part["run"], OKABE_ITO[0]))
+        marks.draw_lines(axis, marks.rows(part, "reference"), "{:.3f}", 0.16, {})
         axis.set_ylabel(f"test {metric}")
         parts.append(part.assign(metric=metric))
-    _log_x(axes, part, N_LABEL)
+    marks.log_x(axes, part, N_LABEL)
     _finish(figure, tables, "Full ranking and model size", part, _run_handles(part, OKABE_ITO[0]))
     return figure, _named(pd.concat(parts), "N", "value")
 
@@ -213,21 +200,21 @@ def learning_rates(tables: Tables) -> Drawn:
             edge = best["x"].item() in (tried["x"].min(), tried["x"].max())
             parts += [mean, best.assign(series="lowest_at_edge" if edge else "lowest")]
     table = pd.concat(parts).reindex(columns=COLUMNS)
-    figure, axis = _loss_panel(table, "valid loss, chosen epoch (nats)")
+    figure, axis = marks.loss_panel(table, "valid loss, chosen epoch (nats)")
     for _, rows in table[table["series"] == "mean"].groupby("name", sort=False):
         axis.plot(rows["x"], rows["y"], color=inks[rows["size"].iloc[0]], linewidth=1)
-    _draw_runs(axis, table, _by_run(table, inks), 3.5)
+    marks.draw_runs(axis, table, _by_run(table, inks), 3.5)
     star: dict[str, Any] = {"marker": "*", "ms": 9, "mec": "black", "mew": 0.7, "linestyle": ""}
-    handles = _run_handles(table, GREY)
+    handles = _run_handles(table, marks.GREY)
     labels = {"lowest": "lowest", "lowest_at_edge": "lowest, at the end\nof the rates"}
     for series, label in labels.items():
-        for row in _rows(table, series):
+        for row in marks.rows(table, series):
             face = inks[row.size] if series == "lowest" else "white"
             axis.plot(row.x, row.y, mfc=face, zorder=5, **star)
         if (table["series"] == series).any():
-            face = GREY if series == "lowest" else "white"
+            face = marks.GREY if series == "lowest" else "white"
             handles.append(Line2D([], [], mfc=face, label=label, **star))
-    _log_x([axis], table, "peak learning rate of Adam")
+    marks.log_x([axis], table, "peak learning rate of Adam")
     notes = [] if len(parts) > 1 else ["No size finished at more than one rate: no lowest to mark"]
     _finish(figure, tables, "Learning rates", table, handles, inks, notes)
     return figure, _named(table, "learning_rate", "valid_loss")
@@ -282,7 +269,7 @@ def _runs(tables: Tables, runs: pd.DataFrame, x: str, y: str, laws: Sequence[str
     table = runs.assign(series="run", name="", x=runs[x].astype(float), y=runs[y].astype(float))
     for law in laws:
         fit = tables.fits[law]
-        if fit.status in LINE:
+        if fit.status in marks.LINE:
             mine = table["run"].isin(tables.selected(law)) & (table["name"] == "")
             held = table["x"].isin([entry["x"] for entry in fit.held_out])
             table.loc[mine, "name"] = law
@@ -294,7 +281,7 @@ def _runs(tables: Tables, runs: pd.DataFrame, x: str, y: str, laws: Sequence[str
 def _law(name: str, fit: Fit, with_e: bool) -> pd.DataFrame:
     """A fit's curve with its band, its predictions and, where the runs bound it, E."""
     rows: list[tuple[Any, ...]] = []
-    if fit.status in LINE and fit.band and fit.parameters:
+    if fit.status in marks.LINE and fit.band and fit.parameters:
         curve = zip(*(fit.band[key] for key in ("x", "mid", "lo", "hi")), strict=True)
         rows += [("line", *point) for point in curve]
         rows += [("predicted", h["x"], h["predicted"], *h["interval"]) for h in fit.held_out]
@@ -306,12 +293,8 @@ def _law(name: str, fit: Fit, with_e: bool) -> pd.DataFrame:
 
 
 def _references(tables: Tables, metric: str) -> pd.DataFrame:
-    rows = [("reference", name, tables.references[name]["test"][metric]) for name in REFERENCES]
+    rows = [("reference", name, tables.references[name]["test"][metric]) for name in marks.REFERENCES]
     return pd.DataFrame(rows, columns=["series", "name", "y"]).reindex(columns=COLUMNS)
-
-
-def _rows(table: pd.DataFrame, *series: str) -> list[Any]:
-    return list(table[table["series"].isin(series)].itertuples())
 
 
 def _named(table: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
@@ -328,129 +311,7 @@ def _inks(tables: Tables) -> dict[str, Any]:
 
 
 def _by_run(table: pd.DataFrame, inks: Mapping[str, Any]) -> dict[str, Any]:
-    return {row.run: inks[row.size] for row in _rows(table, "run", "fitted", "held_out")}
-
-
-# --- axes ---
-
-
-def _loss_panel(table: pd.DataFrame, label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
-    axis = figure.subplots()
-    ((low, high, *_),) = _ranges(table, [])
-    axis.set_ylim(low, high)
-    axis.set_ylabel(label)
-    return figure, axis
-
-
-def _ranges(table: pd.DataFrame, lines: Sequence[float]) -> list[tuple[float, float, int, bool]]:
-    """Panels from top to bottom: low and high loss, lines in it, whether it is the runs' own.
-
-    A line far from the runs would flatten their curve: it gets a panel above or below.
-    """
-    y = table.loc[~table["series"].isin(["reference", "irreducible_loss"]), "y"].dropna()
-    y = y if len(y) else pd.Series(lines or [0.0])
-    low, high = float(y.min()), float(y.max())
-    span = max(high - low, 0.1)
-    # Wide bands and intervals may leave the panel, which shows that they are wide.
-    band = table.loc[table["series"].isin(["line", "predicted"]), ["lo", "hi"]].stack()
-    ends = list(band.dropna().clip(low - 0.3 * span, high + 0.3 * span))
-    near = [line for line in lines if low - FAR * span <= line <= high + FAR * span]
-    low, high = min([low, *ends, *near]), max([high, *ends, *near])
-    pad = max(0.07 * span, (0.1 - high + low) / 2)
-    ranges = [(low - pad, high + pad, len(near), True)]
-    for place, far in ((0, [v for v in lines if v > high]), (1, [v for v in lines if v < low])):
-        if far:
-            pad = max(0.07 * span, 0.35 * (max(far) - min(far)))
-            ranges.insert(place * len(ranges), (min(far) - pad, max(far) + pad, len(far), False))
-    return ranges
-
-
-def _break(axes: Sequence[Axes]) -> None:
-    """Slanted marks where the loss axis is broken between panels."""
-    slash: dict[str, Any] = {"marker": [(-1, -0.6), (1, 0.6)], "ms": 7, "mew": 0.7, "color": "k"}
-    for upper, lower in pairwise(axes):
-        upper.spines["bottom"].set_visible(False)
-        upper.tick_params(axis="x", which="both", bottom=False)
-        for axis, y in ((upper, 0), (lower, 1)):
-            axis.plot(0, y, transform=axis.transAxes, clip_on=False, **slash)
-
-
-def _log_x(axes: Sequence[Axes], table: pd.DataFrame, label: str) -> None:
-    """A logarithmic x axis: ticks at the values themselves where they fit, else powers of ten."""
-    values = np.unique(table.loc[table["series"] != "diverged", "x"].dropna())
-    values = values if len(values) else np.array([1.0, 10.0])
-    low, high = values[0], values[-1]
-    pad = 2.0 if low == high else max(1.15, (high / low) ** 0.05)
-    measured = np.unique(table.loc[~table["series"].isin(["line", "diverged"]), "x"].dropna())
-    gaps = np.diff(np.log(measured)) / np.log(high / low * pad**2)
-    for axis in axes:
-        axis.set_xscale("log")
-        axis.set_xlim(low / pad, high * pad)
-        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
-        if len(measured) and (gaps > 0.15).all():
-            axis.xaxis.set_major_locator(ticker.FixedLocator(measured.tolist()))
-            axis.xaxis.set_minor_locator(ticker.NullLocator())
-        elif high / low < 50:
-            axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        else:
-            continue
-        axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _short(value)))
-    axes[-1].set_xlabel(label)
-
-
-def _short(value: float) -> str:
-    units = ((1e9, " G"), (1e6, " M"), (1e3, " k"), (0, ""))
-    unit, letter = next((unit, letter) for unit, letter in units if value >= unit)
-    return f"{value / (unit or 1):.3g}{letter}"
-
-
-# --- marks ---
-
-
-def _draw_lines(axis: Axes, rows: Sequence[Any], form: str, gap: float, colours: Mapping[str, Any]) -> None:
-    """Level lines, named beside the panel, where they hide no run; `gap` of its height apart."""
-    low, high = axis.get_ylim()
-    place = -np.inf
-    for row in sorted(rows, key=lambda row: row.y):
-        text, style, ink = "irreducible loss $E$", (0, (1, 1)), colours.get(row.name, GREY)
-        if row.series == "reference":
-            text, style = REFERENCES[row.name]
-        text += f"\n{form.format(row.y)}"
-        if row.series == "irreducible_loss":
-            text += f" [{form.format(row.lo)}, {form.format(row.hi)}]"
-        axis.axhline(row.y, color=ink, linestyle=style, linewidth=1, zorder=1)
-        place = max(row.y, place + gap * (high - low))
-        at = axis.get_yaxis_transform()
-        axis.annotate(text, (1, place), (4, 0), at, "offset points", va="center", fontsize=7.5)
-
-
-def _draw_laws(axis: Axes, table: pd.DataFrame, fits: Mapping[str, Fit], colours: Mapping[str, Any]) -> None:
-    filled = table.assign(low=table["lo"].fillna(-OPEN), high=table["hi"].fillna(OPEN))
-    for name, rows in filled[filled["series"] == "line"].groupby("name", sort=False):
-        ink, band = colours[name], rows[rows["lo"].notna() | rows["hi"].notna()]
-        axis.plot(rows["x"], rows["y"], LINE[fits[name].status], color=ink, zorder=2)
-        axis.fill_between(band["x"], band["low"], band["high"], color=ink, alpha=0.15, lw=0)
-    for row in _rows(filled, "predicted"):
-        ink = colours[row.name]
-        if pd.notna(row.lo) or pd.notna(row.hi):
-            axis.plot([row.x] * 2, [row.low, row.high], "_-", color=ink, lw=1, ms=5, zorder=3)
-        axis.plot(row.x, row.y, "x", color=ink, ms=5, zorder=5)
-
-
-def _seeds(table: pd.DataFrame) -> dict[int, str]:
-    seeds = sorted(set(table["seed"].dropna().astype(int)))
-    return {seed: SEEDS[place % len(SEEDS)] for place, seed in enumerate(seeds)}
-
-
-def _draw_runs(axis: Axes, table: pd.DataFrame, inks: Mapping[str, Any], size: float = 5) -> None:
-    """Filled symbols, a shape a seed; open where a law predicts the run."""
-    for place, (seed, marker) in enumerate(_seeds(table).items()):
-        ms = size * 0.85**place  # so that none hides under the next
-        for row in _rows(table[table["seed"] == seed], "run", "fitted", "held_out"):
-            ink = inks[row.run]
-            face, edge, width = ("none", ink, 1) if row.series == "held_out" else (ink, "w", 0.4)
-            axis.plot(row.x, row.y, marker, ms=ms, mfc=face, mec=edge, mew=width, zorder=4)
+    return {row.run: inks[row.size] for row in marks.rows(table, "run", "fitted", "held_out")}
 
 
 # --- legends and notes ---
@@ -458,13 +319,13 @@ def _draw_runs(axis: Axes, table: pd.DataFrame, inks: Mapping[str, Any], size: f
 
 def _run_handles(table: pd.DataFrame, ink: Any) -> list[Any]:
     """Which symbol is which seed, where there are several, and what the other symbols mean."""
-    series, markers = set(table["series"]), _seeds(table)
-    looks = [(f"seed {seed}", marker, GREY) for seed, marker in markers.items() if len(markers) > 1]
+    series, markers = set(table["series"]), marks.seeds(table)
+    looks = [(f"seed {seed}", marker, marks.GREY) for seed, marker in markers.items() if len(markers) > 1]
     looks += [("held out", "o", "none")] if "held_out" in series else []
     looks += [("predicted", "x", "none")] if "predicted" in series else []
     looks += [("in no law", "o", ink)] if {"run", "fitted"} <= series else []
     return [
-        Line2D([], [], marker=marker, mfc=face, mec=GREY, ms=5, linestyle="", label=label)
+        Line2D([], [], marker=marker, mfc=face, mec=marks.GREY, ms=5, linestyle="", label=label)
         for label, marker, face in looks
     ]
 
@@ -473,10 +334,10 @@ def _law_handles(table: pd.DataFrame, fits: Mapping[str, Fit], colours: Mapping[
     """A line and a band for each law; without colours, for each status (the colour is the size)."""
     handles: dict[str, Any] = {}
     for law in dict.fromkeys(table.loc[table["series"] == "line", "name"]):
-        fit, ink = fits[law], colours.get(law, GREY)
+        fit, ink = fits[law], colours.get(law, marks.GREY)
         status = "" if fit.status is Status.CONVERGED else f" ({fit.status})".replace("_", " ")
         label = (law if colours else "fit") + status
-        handles[label] = Line2D([], [], color=ink, linestyle=LINE[fit.status], label=label)
+        handles[label] = Line2D([], [], color=ink, linestyle=marks.LINE[fit.status], label=label)
         if fit.sigma is not None:
             label = f"{100 * fit.level:g} % interval"
             handles.setdefault(label, Patch(color=ink, alpha=0.2, linewidth=0, label=label))

@@ -12,7 +12,7 @@ rule plot:
         curves=f"{OUT}/curves.parquet",
         references=f"{OUT}/references.json",
         laws=expand("{out}/laws/{law}.json", out=OUT, law=STUDY.laws),
-        code="src/recscale/figures.py",
+        code=["src/recscale/figures.py", "src/recscale/marks.py"],
     output:
         f"{OUT}/figures/{{figure}}.pdf",
         f"{OUT}/figures/{{figure}}.csv",
