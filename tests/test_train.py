@@ -12,10 +12,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from conftest import log_of, write_dataset
 from recscale import sequences
 from recscale import train as module
+from recscale.errors import InputError
 from recscale.evaluate import evaluate
 from recscale.model import Decoder
+from recscale.prepare import prepare
 from recscale.study import Run, training_flops
 from recscale.train import train
 
@@ -186,6 +189,13 @@ def test_the_data_fraction_limits_training_users_only(small_data, tmp_path):
     chosen = data.in_fraction(0.25)
     assert chosen.sum() == 50
     assert read(tmp_path / "run")["D"] == (data.train_length[chosen] - 1).clip(0).sum()
+
+
+def test_data_without_a_train_target_is_one_line(tmp_path):
+    folder = write_dataset(prepare(log_of([["a", "b", "c"]]), 15), tmp_path)
+    with pytest.raises(InputError, match="has no train target"):
+        train(RUN, folder, tmp_path / "run", 1, quiet)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_file_in_the_way_of_the_run_is_one_line(small_data, tmp_path):

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from recscale import __version__, files, sequences
+from recscale.errors import InputError
 from recscale.evaluate import evaluate, gather
 from recscale.loss import cross_entropy_sum
 from recscale.model import Decoder
@@ -63,6 +64,8 @@ def train(run: Run, data_dir: Path, out: Path, threads: int, say: Say) -> None:
     precision = _precision(device)
     data = sequences.load(data_dir)
     users = data.in_fraction(run.data_fraction)
+    if not (data.train_length[users] > 1).any():
+        raise InputError(f"{data_dir}: data_fraction={run.data_fraction:g} has no train target")
     items = torch.from_numpy(data.items.astype(np.int64)).to(device)
     model, optimizer = _start(run, data.n_items, device)
     out.mkdir(parents=True, exist_ok=True)

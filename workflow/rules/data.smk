@@ -9,14 +9,14 @@ rule fetch:
     """Find or download the archive, check it by checksum and content."""
     output:
         f"{DATA}/source.json",
+    log:
+        f"{DATA}/logs/fetch.log",
+    localrule: True
+    conda:
+        "../../envs/recscale.yaml"
     params:
         dataset=STUDY.dataset,
         raw=RAW,
-    log:
-        f"{DATA}/logs/fetch.log",
-    conda:
-        "../../envs/recscale.yaml"
-    localrule: True
     shell:
         "recscale fetch {params.dataset:q} --raw {params.raw:q} --out {output:q} 2>&1 | tee {log:q}"
 
@@ -29,14 +29,14 @@ rule prepare:
         sequences=f"{DATA}/sequences.parquet",
         item_table=f"{DATA}/items.parquet",
         stats=f"{DATA}/stats.json",
-    params:
-        dataset=STUDY.dataset,
-        out=DATA,
-        recipe=study.PREPARE_RECIPE,
     log:
         f"{DATA}/logs/prepare.log",
     conda:
         "../../envs/recscale.yaml"
+    params:
+        dataset=STUDY.dataset,
+        out=DATA,
+        recipe=study.PREPARE_RECIPE,
     shell:
         "recscale prepare {params.dataset:q} --source {input:q} --out {params.out:q}"
         " 2>&1 | tee {log:q}"

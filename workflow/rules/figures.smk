@@ -21,14 +21,14 @@ rule plot:
             caption="../report/{figure}.rst",
             category="Figures",
         ),
+    log:
+        f"{OUT}/logs/plot/{{figure}}.log",
+    localrule: True
+    conda:
+        "../../envs/recscale.yaml"
     params:
         study=STUDY_FILE,
         out=OUT,
-    log:
-        f"{OUT}/logs/plot/{{figure}}.log",
-    conda:
-        "../../envs/recscale.yaml"
-    localrule: True
     shell:
         "recscale plot {params.study:q} {wildcards.figure:q} --results {params.out:q}"
         " --out {output.png:q} 2>&1 | tee {log:q}"

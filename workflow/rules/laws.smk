@@ -18,15 +18,15 @@ rule collect:
         points=report(
             f"{OUT}/points.csv", caption="../report/points.rst", category="Points"
         ),
+    log:
+        f"{OUT}/logs/collect.log",
+    localrule: True
+    conda:
+        "../../envs/recscale.yaml"
     params:
         study=STUDY_FILE,
         specs=[run.spec() for run in STUDY.runs.values()],
         out=OUT,
-    log:
-        f"{OUT}/logs/collect.log",
-    conda:
-        "../../envs/recscale.yaml"
-    localrule: True
     shell:
         "recscale collect {params.study:q} --runs {params.out:q}/runs"
         " --references {input.references:q} --out {params.out:q} 2>&1 | tee {log:q}"
@@ -42,14 +42,14 @@ rule fit:
         table=report(
             f"{OUT}/laws/laws.csv", caption="../report/laws.rst", category="Laws"
         ),
+    log:
+        f"{OUT}/logs/fit.log",
+    localrule: True
+    conda:
+        "../../envs/recscale.yaml"
     params:
         study=STUDY_FILE,
         laws=[str(law) for law in STUDY.laws.values()],
-    log:
-        f"{OUT}/logs/fit.log",
-    conda:
-        "../../envs/recscale.yaml"
-    localrule: True
     shell:
         "recscale fit {params.study:q} --points {input.points:q}"
         " --out $(dirname {output.table:q}) 2>&1 | tee {log:q}"

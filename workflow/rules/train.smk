@@ -13,14 +13,14 @@ rule train:
         stats=f"{DATA}/stats.json",
     output:
         f"{OUT}/runs/{{run}}/metrics.json",
-    params:
-        spec=spec,
-    threads: 1
-    priority: cost
     log:
         f"{OUT}/logs/train/{{run}}.log",
+    priority: cost
     conda:
         "../../envs/recscale.yaml"
+    threads: 1
+    params:
+        spec=spec,
     shell:
         "recscale train --spec {params.spec:q} --data $(dirname {input.stats:q})"
         " --out $(dirname {output:q}) --threads {threads} 2>&1 | tee {log:q}"
