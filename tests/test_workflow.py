@@ -193,7 +193,7 @@ def test_status_prints_the_grid(project):
 
 
 LONG = STUDY | {
-    "run": STUDY["run"] | {"epochs": 40},
+    "run": STUDY["run"] | {"epochs": 15, "data_fraction": 0.01},
     "sizes": {"1x8": {}},
     "grid": [{"seed": [1, 2, 3]}],
     "laws": {},
@@ -203,7 +203,7 @@ LONG = STUDY | {
 
 @pytest.fixture
 def long(finished, tmp_path):
-    """Three runs of 40 short epochs, with the data of the finished project."""
+    """Three runs of 15 short epochs, with the data of the finished project."""
     project = make_project(tmp_path / "long", LONG)
     shutil.copytree(finished / "results/data", project / "results/data")
     return project
@@ -228,7 +228,7 @@ def start(project):
     )  # fmt: skip
 
 
-RUNS = [f"1x8-e40-lr0.02-f0.0625-s{seed}-batch_size8" for seed in (1, 2, 3)]
+RUNS = [f"1x8-e15-lr0.02-f0.01-s{seed}-batch_size8" for seed in (1, 2, 3)]
 
 
 def test_ctrl_c_loses_at_most_the_epoch_in_progress(long):
@@ -259,7 +259,7 @@ def test_a_killed_controller_trains_no_finished_point_again(long):
     assert locked.returncode == 1
     assert "--unlock" in locked.stdout + locked.stderr
     assert snakemake(long, "--unlock").returncode == 0
-    assert planned(long) == {"train": 1, "references": 1, "collect": 1, "fit": 1} | {}
+    assert planned(long) == {"train": 1, "references": 1, "collect": 1}
     assert snakemake(long).returncode == 0
     assert [point.stat().st_mtime_ns for point in points[:2]] == before
     assert points[2].exists()
