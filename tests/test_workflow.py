@@ -98,7 +98,8 @@ def test_one_command_makes_everything(finished):
     assert set(points["status"]) == {"finished"}
     pd.testing.assert_frame_equal(pd.read_csv(results / "points.csv"), points, check_dtype=False)
     laws = {p.stem: json.loads(p.read_text()) for p in (results / "laws").glob("*.json")}
-    assert laws["loss_vs_N"]["status"] == "underdetermined"  # three sizes, three constants
+    # Three sizes for three constants, hardly trained: no law, whichever way the losses fall.
+    assert laws["loss_vs_N"]["status"] in ("underdetermined", "flat", "not_decreasing")
     assert laws["loss_vs_D_1x8"]["status"] == "refused"  # two fractions
     for name in STUDY["figures"]:
         for ending in ("png", "pdf", "csv"):

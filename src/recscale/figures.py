@@ -261,7 +261,8 @@ def draw(name: str, study: Study, results: Path, out: Path) -> None:
 
 
 def _full(runs: pd.DataFrame) -> pd.DataFrame:
-    return runs[runs["data_fraction"] == 1]
+    """Runs on all the data, or on the largest share of it that the study has."""
+    return runs[runs["data_fraction"] == runs["data_fraction"].max()]
 
 
 def _runs(tables: Tables, runs: pd.DataFrame, x: str, y: str, laws: Sequence[str] = ()) -> pd.DataFrame:

@@ -113,6 +113,10 @@ class Law:
     where: Mapping[str, Any]
     hold_out: int
 
+    def text(self) -> str:
+        """Canonical JSON: the same for the same law, whatever the order of its keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
 
 @dataclass(frozen=True)
 class Study:

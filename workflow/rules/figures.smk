@@ -18,7 +18,7 @@ rule plot:
         f"{OUT}/figures/{{figure}}.csv",
         png=report(
             f"{OUT}/figures/{{figure}}.png",
-            caption="../report/{figure}.rst",
+            caption="../report/figures.rst",
             category="Figures",
         ),
     log:

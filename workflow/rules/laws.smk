@@ -25,7 +25,7 @@ rule collect:
         "../../envs/recscale.yaml"
     params:
         study=STUDY_FILE,
-        specs=[run.spec() for run in STUDY.runs.values()],
+        specs=sorted(run.spec() for run in STUDY.runs.values()),
         out=OUT,
     shell:
         "recscale collect {params.study:q} --runs {params.out:q}/runs"
@@ -49,7 +49,7 @@ rule fit:
         "../../envs/recscale.yaml"
     params:
         study=STUDY_FILE,
-        laws=[str(law) for law in STUDY.laws.values()],
+        laws=sorted(law.text() for law in STUDY.laws.values()),
     shell:
         "recscale fit {params.study:q} --points {input.points:q}"
         " --out $(dirname {output.table:q}) 2>&1 | tee {log:q}"
