@@ -5,6 +5,8 @@ PYTHON ?= python3
 CORES ?= 2
 STUDY ?= quick
 BIN := .venv/bin
+# Not compiling what is never imported saves more than a minute of the installation.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
 .PHONY: run install test lint clean
 run: install
@@ -15,12 +17,12 @@ install: .venv/installed
 .venv/installed: envs/lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"recscale needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]} (make PYTHON=python3.12 ...)")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/lock.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --requirement envs/lock.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/installed-dev: envs/lock-dev.txt .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/lock-dev.txt
+	$(PIP) --requirement envs/lock-dev.txt
 	@touch $@
 
 test: .venv/installed-dev

@@ -48,6 +48,11 @@ def test_a_constant_score_is_not_a_perfect_one():
     assert found["coverage@10"] == 0.01
 
 
+def test_a_score_that_is_not_a_number_comes_last():
+    found = metrics([(torch.full((3, 20), torch.nan), torch.tensor([0, 5, 19]))], 20)
+    assert found["HR@10"] == 0
+
+
 def test_blocks_do_not_change_the_result():
     torch.manual_seed(0)
     scores, target = torch.randn(40, 30), torch.randint(30, (40,))

@@ -11,7 +11,8 @@ from recscale.errors import InputError
 from recscale.figures import FIGURES, METRICS, Tables, draw
 from recscale.files import write_json
 from recscale.laws import Status, fit_law
-from recscale.study import SCHEMAS, Law, Run, Study, n_non_embedding, select
+from recscale.schema import SCHEMAS
+from recscale.study import Law, Run, Study, n_non_embedding, select
 
 SHAPES = [(1, 8), (1, 16), (1, 32), (2, 32), (2, 64), (2, 128)]
 LAWS = {

@@ -48,6 +48,16 @@ def test_what_is_not_a_log_is_named_in_one_line(tmp_path, content, members):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "row", ["::7::3::99", "2::::3::99", "2::7::3::", "", "2::7::3::1.5", "2::7::3::nan", "2::7::3::inf"]
+)
+def test_rows_without_a_place_in_a_sequence_are_counted_and_refused(tmp_path, row):
+    path = tmp_path / "r.dat"
+    path.write_text(f"1::9::5::100\n{row}\n3::9::5::100\n")
+    with pytest.raises(InputError, match=r"r\.dat: 1 of 3 rows lack .*the first is row 2"):
+        interactions.read(path, {"format": {"separator": "::", "columns": COLUMNS}})
+
+
 def test_a_missing_member_is_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("x", "1::9::5::100\n")

@@ -9,7 +9,14 @@ from recscale.study import Run, Study
 
 RUNS = {r.name(): r for r in (Run("x", 1, 8, 0.1, epochs=2), Run("x", 1, 16, 0.1, epochs=2))}
 STUDY = Study("s", "t", "x", RUNS, {}, ())
-REFERENCES = {"popularity": {"test": {"loss": 5.0}}}
+REFERENCES = {"popularity": {"test": {"loss": 5.0}}, "markov": {}}
+
+
+@pytest.fixture
+def references(tmp_path):
+    path = tmp_path / "references.json"
+    path.write_text(json.dumps(REFERENCES))
+    return path
 
 
 def point(run, test_loss=4.0):
@@ -20,7 +27,7 @@ def point(run, test_loss=4.0):
     made |= {"N": 12 * run.d_model**2, "N_total": 9, "D": 10, "D_seen": 20, "C": 5, "n_items": 3}
     made |= {"chosen_epoch": 2, "test": {"loss": test_loss, "HR@10": 0.3}}
     made |= {"seconds": 1.0, "targets_per_second": 2.0, "peak_memory_bytes": 3, "device": "cpu"}
-    return made | {"precision": "float32", "threads": 1, "commit": None}
+    return made | {"precision": "float32", "threads": 1, "commit": None, "data_sha256": "00"}
 
 
 def write(folder, name, content):
@@ -28,10 +35,10 @@ def write(folder, name, content):
     (folder / name / "metrics.json").write_text(json.dumps(content))
 
 
-def test_one_row_a_run_and_one_a_run_and_epoch(tmp_path):
+def test_one_row_a_run_and_one_a_run_and_epoch(tmp_path, references):
     for (name, run), loss in zip(RUNS.items(), (5.5, 4.0), strict=True):
         write(tmp_path, name, point(run, loss))
-    points, curves = collect(STUDY, tmp_path, REFERENCES)
+    points, curves = collect(STUDY, tmp_path, references)
     assert points["run"].to_list() == list(RUNS)
     assert points["N"].to_list() == [768, 3072]
     assert points["test_loss"].to_list() == [5.5, 4.0]
@@ -42,32 +49,32 @@ def test_one_row_a_run_and_one_a_run_and_epoch(tmp_path):
     assert curves["valid_HR@10"].to_list() == [0.1, 0.2, 0.1, 0.2]
 
 
-def test_a_diverged_run_is_a_row_without_losses(tmp_path):
+def test_a_diverged_run_is_a_row_without_losses(tmp_path, references):
     for name, run in RUNS.items():
         write(tmp_path, name, point(run))
     name, run = next(iter(RUNS.items()))
     write(tmp_path, name, point(run) | {"status": "diverged", "test": None, "chosen_epoch": None})
-    points, _ = collect(STUDY, tmp_path, REFERENCES)
+    points, _ = collect(STUDY, tmp_path, references)
     assert points["status"].to_list() == ["diverged", "finished"]
     assert points["test_loss"].isna().to_list() == [True, False]
     assert points["beats_popularity"].to_list() == [False, True]
 
 
-def test_a_point_of_another_spec_is_refused(tmp_path):
+def test_a_point_of_another_spec_is_refused(tmp_path, references):
     for name, run in RUNS.items():
         write(tmp_path, name, point(dataclasses.replace(run, dropout=0.5)))
     with pytest.raises(InputError, match=r"metrics\.json: was made by another spec.*0\.5"):
-        collect(STUDY, tmp_path, REFERENCES)
+        collect(STUDY, tmp_path, references)
 
 
-def test_a_missing_or_broken_point_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"metrics\.json: is missing"):
-        collect(STUDY, tmp_path, REFERENCES)
+def test_a_missing_or_broken_point_is_named(tmp_path, references):
+    with pytest.raises(InputError, match=r"metrics\.json: there is no such file"):
+        collect(STUDY, tmp_path, references)
     folder = tmp_path / next(iter(RUNS))
     folder.mkdir()
     (folder / "metrics.json").write_text("{")
     with pytest.raises(InputError, match=r"metrics\.json: is not JSON"):
-        collect(STUDY, tmp_path, REFERENCES)
+        collect(STUDY, tmp_path, references)
 
 
 def test_status_of_every_run(tmp_path):
@@ -84,3 +91,21 @@ def test_status_of_every_run(tmp_path):
     assert table["detail"][1] == "step 5/10, 1,234 targets/s"
     late = status(STUDY, tmp_path, now=log.stat().st_mtime + STALE + 1)
     assert late["state"].to_list() == ["done", "stopped"]
+
+
+def test_a_damaged_point_is_shown_and_named(tmp_path, references):
+    for name, run in RUNS.items():
+        write(tmp_path, name, point(run))
+    first = next(iter(RUNS))
+    for damage in ({}, [], None, {"spec": {"bogus": 1}}):
+        write(tmp_path, first, damage)
+        assert status(STUDY, tmp_path)["state"].to_list() == ["damaged", "done"]
+        with pytest.raises(InputError, match=r"metrics\.json: has no .*remove it"):
+            collect(STUDY, tmp_path, references)
+
+
+def test_runs_on_different_data_are_not_one_table(tmp_path, references):
+    for (name, run), data in zip(RUNS.items(), ("00", "11"), strict=True):
+        write(tmp_path, name, point(run) | {"data_sha256": data})
+    with pytest.raises(InputError, match="were trained on different data"):
+        collect(STUDY, tmp_path, references)

@@ -98,9 +98,32 @@ def test_every_key_is_in_the_spec(run, key):
         ({"sizes": {"1x8": {}}, "grid": [{}]}, r"sizes\.1x8\.learning_rate: is missing"),
         ({"grid": [{"sizes": ["9x9"]}]}, r"grid\.0\.sizes: 9x9 is not one of 1x8, 2x16"),
         ({"grid": [{"seeds": [1]}]}, r"grid\.0: .*'seeds' was unexpected.*legal: .*seed"),
-        ({"run": {"n_heads": 3}, "grid": [{"sizes": ["1x8"]}]}, r"1x8: d_model.*multiple of n_heads"),
+        (
+            {"run": {"n_heads": 3}, "grid": [{"sizes": ["1x8"]}]},
+            r"1x8: n_heads: 3 does not divide the width 8",
+        ),
         ({"laws": {"a": {"x": "n"}}}, r"laws\.a\.x: 'n' is not one of \['N', 'N_total', 'D', 'C'\]"),
         ({"laws": {"a": {"x": "N", "where": {"size": "3x3"}}}}, r"laws\.a\.where: selects none"),
+        ({"run": {"seed": 1.5}}, r"seed: 1\.5 is not of type 'integer'"),
+        ({"run": {"epochs": True}}, r"epochs: True is not of type 'integer'"),
+        ({"run": {"dropout": float("nan")}}, r"dropout: nan is not a finite number"),
+        ({"grid": [{"learning_rate": float("inf")}]}, "learning_rate: inf is not a finite number"),
+        ({"grid": [{"seed": -1}]}, r"grid\.0 \(1x8\): seed: -1 is less than the minimum of 0"),
+        ({"grid": [{"data_fraction": [0.5, 2]}]}, r"data_fraction: 2 is greater than the maximum"),
+        ({"grid": [{"epochs": 0}]}, r"epochs: 0 is less than the minimum of 1"),
+        ({"grid": [{"n_heads": 0}]}, r"n_heads: 0 is less than the minimum of 1"),
+        ({"grid": [{"learning_rate": "fast"}]}, r"learning_rate: 'fast' is not of type 'number'"),
+        ({"grid": [{"seed": []}]}, r"grid\.0: an empty list gives no run"),
+        ({"laws": {"a": {"x": "N"}}}, r"laws\.a\.where: mixes data_fraction 0\.5, 1\.0; name one"),
+        ({"laws": {"a": {"x": "N", "where": {"colour": 1}}}}, r"colour is not one of size, dataset"),
+        (
+            {"laws": {"a": {"x": "N", "where": {"data_fraction": 1}, "hold_out": 9}}},
+            r"laws\.a\.hold_out: 9 of 2 N leaves none",
+        ),
+        (
+            {"grid": [{"learning_rate": [0.1, 0.2]}], "laws": {"a": {"x": "N"}}},
+            r"laws\.a\.where: mixes learning_rate 0\.1, 0\.2 of 1x8",
+        ),
         ({"dataset": 5}, r"dataset: 5 is not of type 'string'"),
         ({"figures": ["pie"]}, r"figures\.0: 'pie' is not one of"),
     ],
@@ -116,6 +139,11 @@ def test_a_mistake_is_one_line_with_file_key_and_what_is_legal(tmp_path, change,
 def test_not_yaml_and_no_file(tmp_path):
     with pytest.raises(InputError, match="is not YAML"):
         study.load(write(tmp_path, "title: [\nx: 1"))
+    with pytest.raises(InputError, match=r"is not YAML.*: title is given twice"):
+        study.load(write(tmp_path, "title: a\ntitle: b\n"))
+    (tmp_path / "s.yaml").write_bytes("title: é".encode("latin-1"))
+    with pytest.raises(InputError, match="is not YAML in UTF-8"):
+        study.load(tmp_path / "s.yaml")
     with pytest.raises(InputError, match=r"there is no such file; .* has s"):
         study.load(tmp_path / "t.yaml")
 
@@ -179,3 +207,14 @@ def test_training_flops_are_what_torch_counts():
         (hidden @ model.output.T).sum().backward()
     counted = study.training_flops(run, n_items, positions=batch * 10, targets=batch * 10)
     assert counter.get_total_flops() == counted
+
+
+def test_whole_numbers_written_as_floats_are_the_same_run():
+    assert Run("x", 1, 8, 1, epochs=2.0, seed=3.0) == Run("x", 1, 8, 1.0, epochs=2, seed=3)
+    assert Run("x", 1, 8, 1, epochs=2.0).name() == "1x8-e2-lr1-f1-s1"
+
+
+def test_a_study_cannot_take_a_folder_of_results(tmp_path):
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(GOOD))
+    with pytest.raises(InputError, match="cannot be named data"):
+        study.load(tmp_path / "data.yaml")

@@ -100,8 +100,8 @@ def test_the_same_spec_gives_the_same_bytes_and_another_seed_does_not(done, smal
 def test_a_run_cut_off_after_an_epoch_ends_the_same(done, small_data, tmp_path, monkeypatch, epoch):
     out, save = tmp_path / "cut", module._save
 
-    def save_and_die(run, out, model, optimizer, progress):
-        save(run, out, model, optimizer, progress)
+    def save_and_die(run, data, out, model, optimizer, progress):
+        save(run, data, out, model, optimizer, progress)
         if len(progress.epochs) == epoch:
             raise KeyboardInterrupt
 
@@ -137,18 +137,59 @@ def test_killed_at_any_moment_it_ends_the_same(done, small_data, tmp_path):
     assert (out / "model.safetensors").read_bytes() == (done / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", "other spec"])
-def test_a_foreign_or_damaged_resume_state_is_not_used(done, small_data, tmp_path, content):
+def cut_after_the_second_epoch(small_data, out, monkeypatch):
+    """A run stopped after its second epoch was saved; returns the content of its last.pt."""
+
+    def save_and_die(run, data, out, model, optimizer, progress, save=module._save):
+        save(run, data, out, model, optimizer, progress)
+        if len(progress.epochs) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train(RUN, small_data, out, 1, quiet)
+    return torch.load(out / "last.pt", weights_only=True)
+
+
+DAMAGE = {
+    "empty": lambda out, state: (out / "last.pt").write_bytes(b""),
+    "text": lambda out, state: (out / "last.pt").write_bytes(b"not a checkpoint"),
+    "truncated": lambda out, state: os.truncate(out / "last.pt", 5000),
+    "list": lambda out, state: torch.save([1], out / "last.pt"),
+    "keys": lambda out, state: torch.save({"spec": RUN.spec()}, out / "last.pt"),
+    "spec": lambda out, state: torch.save(state | {"spec": "{}"}, out / "last.pt"),
+    "data": lambda out, state: torch.save(state | {"data_sha256": "0"}, out / "last.pt"),
+    "optimizer": lambda out, state: torch.save(state | {"optimizer": {}}, out / "last.pt"),
+    "weights gone": lambda out, state: (out / "model.safetensors").unlink(),
+    "weights junk": lambda out, state: (out / "model.safetensors").write_bytes(b"junk"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_foreign_or_damaged_resume_state_is_not_used(done, small_data, tmp_path, monkeypatch, damage):
     out = tmp_path / "foreign"
-    out.mkdir()
-    if content == "other spec":
-        torch.save({"spec": dataclasses.replace(RUN, seed=9).spec()}, out / "last.pt")
-    else:
-        (out / "last.pt").write_bytes(content)
+    DAMAGE[damage](out, cut_after_the_second_epoch(small_data, out, monkeypatch))
     said = []
     train(RUN, small_data, out, 1, said.append)
     assert "starting anew" in " ".join(said)
     assert stable(read(out)) == stable(read(done))
+
+
+def test_broken_lines_of_the_log_are_dropped_on_resume(done, small_data, tmp_path, monkeypatch):
+    out = tmp_path / "cut"
+    cut_after_the_second_epoch(small_data, out, monkeypatch)
+    with (out / "log.jsonl").open("ab") as log:
+        log.write(b'{"epoch": }\n{"a": 1}\n\xff\xfe\n{"epoch": 3, "st')
+    train(RUN, small_data, out, 1, quiet)
+    assert len((out / "log.jsonl").read_text().splitlines()) == 3
+    assert stable(read(out)) == stable(read(done))
+
+
+def test_another_recipe_is_refused(small_data, tmp_path):
+    run = dataclasses.replace(RUN, recipe=RUN.recipe + 1)
+    with pytest.raises(InputError, match="this version trains by recipe"):
+        train(run, small_data, tmp_path / "run", 1, quiet)
 
 
 def test_a_loss_that_is_not_finite_ends_as_diverged(small_data, tmp_path):

@@ -140,7 +140,12 @@ def test_editing_a_figure_redraws_figures_only(project):
 
 
 def test_reordering_and_defaults_written_out_plan_nothing(project):
-    study = dict(reversed(STUDY.items())) | {"run": STUDY["run"] | {"dropout": 0.1, "max_len": 50}}
+    study = {
+        key: dict(reversed(value.items())) if isinstance(value, dict) else value
+        for key, value in reversed(STUDY.items())
+    }
+    study["laws"]["loss_vs_D_1x8"] = {"where": {"seed": 1, "size": "1x8"}, "x": "D"}
+    study["run"] |= {"dropout": 0.1, "max_len": 50}
     write_study(project, study, sort_keys=False)
     assert planned(project) == {}
 

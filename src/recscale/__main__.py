@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recscale import files, study
+from recscale import files, schema, study
 from recscale.errors import InputError
 
 # Verbs import what they need when they run: `status` should not wait for torch.
@@ -20,7 +19,7 @@ def _say(line: str) -> None:
 
 
 def _dataset(args: argparse.Namespace) -> dict[str, Any]:
-    known = study.read_yaml(args.datasets, "datasets")
+    known = schema.read_yaml(args.datasets, "datasets")
     if args.dataset not in known:
         raise InputError(f"{args.datasets}: {args.dataset} is not one of {', '.join(known)}")
     return dict(known[args.dataset])
@@ -37,9 +36,12 @@ def prepare(args: argparse.Namespace) -> None:
     from recscale import interactions
     from recscale.prepare import prepare
 
-    record = _json(args.source)
+    record = files.read_json(args.source, "source", "path")
     entry = _dataset(args)
-    (source,) = [s for s in entry["sources"] if s["name"] == record["source"]]
+    sources = {source["name"]: source for source in entry["sources"]}
+    if record["source"] not in sources:
+        raise InputError(f"{args.source}: {record['source']} is not a source in {args.datasets}")
+    source = sources[record["source"]]
     path = Path(record["path"])
     if not path.exists():
         raise InputError(f"{path}: is gone; remove {args.source} to fetch it again")
@@ -77,7 +79,7 @@ def task(args: argparse.Namespace) -> None:
 def collect(args: argparse.Namespace) -> None:
     from recscale.points import collect
 
-    points, curves = collect(study.load(args.study), args.runs, _json(args.references))
+    points, curves = collect(study.load(args.study), args.runs, args.references)
     for name, table in (("points", points), ("curves", curves)):
         with files.atomic(args.out / f"{name}.parquet") as part:
             table.to_parquet(part, index=False)
@@ -93,7 +95,8 @@ def fit(args: argparse.Namespace) -> None:
     from recscale.laws import fit_law, summary
 
     content = study.load(args.study)
-    points = pd.read_parquet(args.points)
+    axes = {axis for law in content.laws.values() for axis in (law.x, law.y)}
+    points = files.read_table(args.points, "run", *sorted(axes))
     rows = []
     for law in content.laws.values():
         chosen = points[points["run"].isin(study.select(law, content.runs))]
@@ -119,7 +122,7 @@ def plot(args: argparse.Namespace) -> None:
 def status(args: argparse.Namespace) -> None:
     from recscale import points
 
-    config = study.read_yaml(args.config, "config")
+    config = schema.read_yaml(args.config, "config")
     content = study.load(args.config.parent / "studies" / f"{args.study}.yaml")
     runs = Path(config["results_dir"]) / content.name / "runs"
     table = points.status(content, runs)
@@ -134,13 +137,10 @@ def report(args: argparse.Namespace) -> None:
     report(args.study, args.config, _say)
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON: {error}") from error
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--spec", required=True, help="the run as canonical JSON")
     sub.add_argument("--data", type=Path, required=True, help="reads: prepared dataset folder")
     sub.add_argument("--out", type=Path, required=True, help="writes: the run's folder")
-    sub.add_argument("--threads", type=int, default=1, help="processor cores to use (default 1)")
+    sub.add_argument("--threads", type=_positive, default=1, help="processor cores to use (default 1)")
 
     sub = verb(task, "evaluate what needs no training of its own; now: references")
     sub.add_argument("task", choices=["references"], help="popularity and first-order Markov")

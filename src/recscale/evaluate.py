@@ -24,7 +24,8 @@ def metrics(blocks: Iterable[tuple[Tensor, Tensor]], n_items: int) -> dict[str, 
     loss is mean cross-entropy in nats with scores as logits. Items a user has seen stay in the
     ranking (LSRM). Equal scores rank by item id, so a constant score does not put every target
     first. A target row of -1 (an item outside the catalogue) is a miss and has no loss.
-    coverage@10: share of the catalogue found in at least one user's ten best.
+    coverage@10: share of the catalogue found in at least one user's ten best, where torch.topk
+    breaks ties in its own order.
     """
     sums = dict.fromkeys(METRICS, 0.0)
     users, with_loss = 0, 0
@@ -33,8 +34,9 @@ def metrics(blocks: Iterable[tuple[Tensor, Tensor]], n_items: int) -> dict[str, 
         scores, target = scores.float(), target.long()
         inside = target >= 0
         picked = scores.gather(1, target.clamp(min=0)[:, None])
-        before = torch.arange(n_items, device=scores.device) < target[:, None]
-        rank = ((scores > picked) | ((scores == picked) & before)).sum(1).double() + 1
+        after = torch.arange(n_items, device=scores.device) > target[:, None]
+        # Counted from below, so that a score that is not a number comes last and not first.
+        rank = n_items - ((scores < picked) | ((scores == picked) & after)).sum(1).double()
         rank[~inside] = torch.inf
         sums["loss"] += (scores.logsumexp(1, keepdim=True) - picked)[inside].double().sum().item()
         for k in CUTOFFS:

@@ -6,7 +6,6 @@ only, so the CSV beside a figure is what the figure shows. Files are touched in 
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,7 +23,7 @@ from matplotlib.patches import Patch
 
 from recscale import marks
 from recscale.errors import InputError
-from recscale.files import atomic
+from recscale.files import atomic, read_json, read_table
 from recscale.laws import Fit, Status, summary
 from recscale.study import Run, Study, select
 
@@ -237,14 +236,13 @@ def draw(name: str, study: Study, results: Path, out: Path) -> None:
     """
     if name not in FIGURES:
         raise InputError(f"{out}: figure {name} is not one of {', '.join(FIGURES)}")
-    points = pd.read_parquet(results / "points.parquet")
+    points = read_table(results / "points.parquet", "run", "size", "N", "D")
     for column in ("test_loss", "valid_loss", "chosen_epoch", *METRICS):
         # Where every run diverged the column is absent or holds nothing but None.
         points[column] = pd.to_numeric(points[column]) if column in points else np.nan
-    curves = pd.read_parquet(results / "curves.parquet")
-    references = json.loads((results / "references.json").read_text())
-    laws = {law: (results / "laws" / f"{law}.json").read_text() for law in study.laws}
-    fits = {law: Fit.from_json(json.loads(text)) for law, text in laws.items()}
+    curves = read_table(results / "curves.parquet")
+    references = read_json(results / "references.json", *marks.REFERENCES)
+    fits = {law: Fit.read(results / "laws" / f"{law}.json") for law in study.laws}
     with matplotlib.rc_context(STYLE):
         figure, table = FIGURES[name](Tables(study, points, curves, references, fits))
         FigureCanvasAgg(figure)

@@ -10,11 +10,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recscale.errors import InputError
 
 NO_SPACE = 2**14  # bytes
+if TYPE_CHECKING:
+    import pandas as pd
+
 UMASK = os.umask(0)
 os.umask(UMASK)
 
@@ -53,6 +56,37 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=1, allow_nan=False)
     with atomic(path) as part:
         part.write_text(text + "\n")
+
+
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object that has these keys. Raises InputError naming the file and what is wrong."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON: {error}; remove it to have it made again") from error
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing or not isinstance(content, dict):
+        raise InputError(f"{path}: has no {', '.join(missing)}; remove it to have it made again")
+    return content
+
+
+def read_table(path: Path, *columns: str) -> pd.DataFrame:
+    """A Parquet table that has these columns. Raises InputError like read_json."""
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: is not Parquet: {reason}; remove it to have it made again") from error
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise InputError(f"{path}: has no {', '.join(missing)}; remove it to have it made again")
+    return table
 
 
 def sha256(path: Path) -> str:

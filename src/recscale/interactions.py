@@ -30,6 +30,10 @@ def read(path: Path, source: Mapping[str, Any]) -> pl.DataFrame:
             name = f"{path}: {member}" if member else str(path)
             raise InputError(f"{name}: is not a readable interaction log: {reason}") from error
     frame = pl.concat(parts)
+    if frame.is_empty():
+        raise InputError(f"{path}: has no interactions")
+    _check_rows(frame, path)
+    frame = frame.with_columns(pl.col("timestamp").cast(pl.Int64))
     prefix = source.get("strip_user_prefix")
     return frame.with_columns(pl.col("user").str.strip_prefix(prefix)) if prefix else frame
 
@@ -54,7 +58,23 @@ def _parse(raw: bytes, form: Mapping[str, Any]) -> pl.DataFrame:
         new_columns=names,
         schema_overrides={name: COLUMNS.get(name, pl.String) for name in names},
     )
-    return frame.select(*COLUMNS).with_columns(pl.col("timestamp").cast(pl.Int64))
+    return frame.select(*COLUMNS)
+
+
+def _check_rows(frame: pl.DataFrame, path: Path) -> None:
+    """Raise InputError for rows that have no place in a sequence, naming the first."""
+    time = pl.col("timestamp")
+    broken = pl.any_horizontal(
+        pl.col("user").fill_null("") == "",
+        pl.col("item").fill_null("") == "",
+        time.is_null() | ~time.is_finite() | (time != time.floor()),
+    )
+    rows = frame.with_row_index("row", offset=1).filter(broken)["row"]
+    if len(rows):
+        raise InputError(
+            f"{path}: {len(rows)} of {len(frame)} rows lack a user, an item or a timestamp in whole "
+            f"seconds, the first is row {rows[0]}"
+        )
 
 
 def check(frame: pl.DataFrame, expect: Mapping[str, Any], where: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from math import exp, floor, hypot, inf, isfinite, log, log10, sqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
 from recscale import robust
+from recscale.files import read_json
 from recscale.robust import ALPHA_RANGE, NOISE_FLOOR, STARTS, Array, Runs
 
 BAND_POINTS = 33
@@ -135,6 +137,11 @@ class Fit:
         """The `Fit` that `to_json` wrote. Raises KeyError where a field is missing."""
         own = {field.name: plain[field.name] for field in fields(cls)}
         return cls(**own | {"status": Status(own["status"])})
+
+    @classmethod
+    def read(cls, path: Path) -> Fit:
+        """The `Fit` of a laws/<law>.json. Raises InputError where it is missing or damaged."""
+        return cls.from_json(read_json(path, *(field.name for field in fields(cls))))
 
 
 def fit_law(

@@ -59,10 +59,17 @@ def ranges(table: pd.DataFrame, lines: Sequence[float]) -> list[tuple[float, flo
     near = [line for line in lines if low - FAR * span <= line <= high + FAR * span]
     low, high = min([low, *ends, *near]), max([high, *ends, *near])
     pad = max(0.07 * span, (0.1 - high + low) / 2)
-    ranges = [(low - pad, high + pad, len(near), True)]
-    for place, far in ((0, [v for v in lines if v > high]), (1, [v for v in lines if v < low])):
+    above, below = [v for v in lines if v > high], [v for v in lines if v < low]
+    # Panels must not overlap: a run would be drawn in both.
+    top = min([high + pad, *((high + v) / 2 for v in above)])
+    bottom = max([low - pad, *((low + v) / 2 for v in below)])
+    ranges = [(bottom, top, len(near), True)]
+    for place, far, gap in (
+        (0, above, min(above, default=top) - top),
+        (1, below, bottom - max(below, default=bottom)),
+    ):
         if far:
-            pad = max(0.07 * span, 0.35 * (max(far) - min(far)))
+            pad = min(max(0.07 * span, 0.35 * (max(far) - min(far))), 0.9 * gap)
             ranges.insert(place * len(ranges), (min(far) - pad, max(far) + pad, len(far), False))
     return ranges
 

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from recscale import files
 from recscale.errors import InputError
 from recscale.study import Run, Study
 
+# What every metrics.json has; the order of the columns in the table of points.
+COUNTS = ("N", "N_total", "D", "D_seen", "C", "n_items")
+COSTS = ("seconds", "targets_per_second", "peak_memory_bytes")
+MACHINE = ("device", "precision", "threads", "data_sha256", "commit")
+POINT = ("spec", "status", "test", "epochs", "chosen_epoch", *COUNTS, *COSTS, *MACHINE)
 STALE = 120  # seconds without a logged step after which a run does not count as running
 
 
 def read_point(path: Path, run: Run) -> dict[str, Any]:
     """A run's metrics.json. Raises InputError when it is of another spec than the study's."""
-    try:
-        point: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: is missing; train it first") from None
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON: {error}") from error
-    if Run(**point["spec"]) != run:
+    point = files.read_json(path, *POINT)
+    if json.loads(run.spec()) != point["spec"]:
         raise InputError(
             f"{path}: was made by another spec, {json.dumps(point['spec'])}; "
             f"the study has {run.spec()}: remove the file to train it again"
@@ -33,11 +33,12 @@ def read_point(path: Path, run: Run) -> dict[str, Any]:
     return point
 
 
-def collect(study: Study, runs_dir: Path, references: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def collect(study: Study, runs_dir: Path, references_file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Points (one row a run, in the order of the study) and curves (one row a run and epoch).
 
     `beats_popularity`: whether the test loss is below that of item popularity.
     """
+    references = files.read_json(references_file, "popularity", "markov")
     points, curves = [], []
     for name, run in study.runs.items():
         point = read_point(runs_dir / name / "metrics.json", run)
@@ -47,15 +48,14 @@ def collect(study: Study, runs_dir: Path, references: Mapping[str, Any]) -> tupl
             "run": name,
             "size": run.size,
             "status": point["status"],
-            **{key: point[key] for key in ("N", "N_total", "D", "D_seen", "C", "n_items")},
+            **{key: point[key] for key in COUNTS},
             "chosen_epoch": point["chosen_epoch"],
             "train_loss": chosen.get("train_loss"),
             "valid_loss": chosen.get("valid", {}).get("loss"),
             **{f"test_{key}" if key == "loss" else key: value for key, value in test.items()},
             "beats_popularity": bool(test) and test["loss"] < references["popularity"]["test"]["loss"],
             **asdict(run),
-            **{key: point[key] for key in ("seconds", "targets_per_second", "peak_memory_bytes")},
-            **{key: point[key] for key in ("device", "precision", "threads", "commit")},
+            **{key: point[key] for key in (*COSTS, *MACHINE)},
         }
         points.append(row)
         for epoch in point["epochs"]:
@@ -67,20 +67,31 @@ def collect(study: Study, runs_dir: Path, references: Mapping[str, Any]) -> tupl
                 "epoch": epoch["epoch"],
                 "train_loss": epoch["train_loss"],
             } | valid)  # fmt: skip
-    return pd.DataFrame(points), pd.DataFrame(curves)
+    table = pd.DataFrame(points)
+    if table["data_sha256"].nunique() > 1:
+        odd = table.drop_duplicates("data_sha256")["run"].tolist()
+        raise InputError(
+            f"{runs_dir}: the runs {' and '.join(odd)} were trained on different data; remove the "
+            "metrics.json of the older ones to train them again"
+        )
+    return table, pd.DataFrame(curves)
 
 
 def status(study: Study, runs_dir: Path, now: float | None = None) -> pd.DataFrame:
-    """State of each run: done, diverged, running or stopped (epoch k of n, targets/s), missing."""
+    """State of each run: done, diverged, damaged, running or stopped (epoch k of n), missing."""
     rows = []
     for name, run in study.runs.items():
         folder = runs_dir / name
         row: dict[str, Any] = {"run": name, "state": "missing", "epoch": "", "detail": ""}
         if (folder / "metrics.json").exists():
-            point = json.loads((folder / "metrics.json").read_text())
-            loss = point["test"] and f"test loss {point['test']['loss']:.3f}"
-            row |= {"state": "done" if point["test"] else "diverged", "detail": loss or ""}
-            row["epoch"] = f"{len(point['epochs'])}/{run.epochs}"
+            try:
+                point = read_point(folder / "metrics.json", run)
+            except InputError as error:
+                row |= {"state": "damaged", "detail": str(error)}
+            else:
+                loss = f"test loss {point['test']['loss']:.3f}" if point["test"] else ""
+                row |= {"state": "done" if point["test"] else "diverged", "detail": loss}
+                row["epoch"] = f"{len(point['epochs'])}/{run.epochs}"
         elif (folder / "log.jsonl").exists():
             log = folder / "log.jsonl"
             lines = log.read_text().splitlines()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +9,8 @@ from pathlib import Path
 
 from recscale.errors import InputError
 from recscale.laws import Fit, summary
-from recscale.study import load, read_yaml
+from recscale.schema import read_yaml
+from recscale.study import load
 
 
 def report(name: str, config: Path, say: Callable[[str], None]) -> None:
@@ -37,4 +37,4 @@ def report(name: str, config: Path, say: Callable[[str], None]) -> None:
     say(f"report   {html}")
     say(f"figures  {folder / 'figures'}/")
     for path in laws:
-        say(f"law      {path}\n         {summary(Fit.from_json(json.loads(path.read_text())))}")
+        say(f"law      {path}\n         {summary(Fit.read(path))}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow
 import pyarrow.parquet
+
+from recscale import files
+from recscale.errors import InputError
 
 Ints = npt.NDArray[np.int64]
 
@@ -25,6 +28,7 @@ class Sequences:
     withheld: Ints
     sample_rank: Ints
     n_items: int  # catalogue; ids above it occur in withheld tails only
+    sha256: str  # of sequences.parquet: which data a run was trained on
 
     @property
     def n_users(self) -> int:
@@ -56,16 +60,29 @@ class Windows:
 
 
 def load(folder: Path) -> Sequences:
-    """Sequences of a prepared dataset folder (sequences.parquet and stats.json)."""
+    """Sequences of a prepared dataset folder (sequences.parquet and stats.json).
+
+    Raises InputError where a file is missing or damaged.
+    """
+    path = folder / "sequences.parquet"
     columns = ["items", "withheld", "sample_rank"]
-    table = pyarrow.parquet.read_table(folder / "sequences.parquet", columns=columns)
+    try:
+        table = pyarrow.parquet.read_table(path, columns=columns)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; prepare the dataset first") from None
+    except (pyarrow.ArrowException, KeyError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: is not a table of sequences: {reason}") from error
+    if not len(table):
+        raise InputError(f"{path}: has no users")
     lists = table["items"].combine_chunks()
     return Sequences(
         items=lists.values.to_numpy(),
         offsets=lists.offsets.to_numpy().astype(np.int64),
         withheld=table["withheld"].to_numpy().astype(np.int64),
         sample_rank=table["sample_rank"].to_numpy().astype(np.int64),
-        n_items=json.loads((folder / "stats.json").read_text())["n_items"],
+        n_items=files.read_json(folder / "stats.json", "n_items")["n_items"],
+        sha256=files.sha256(path),
     )
 
 

@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import yaml
-
 from recscale.errors import InputError
+from recscale.schema import check, read_yaml
 
 # Bumped by hand exactly when a change makes a training give other numbers: every run retrains.
 TRAIN_RECIPE = 1
 PREPARE_RECIPE = 1  # the same for prepared data
 
-SCHEMAS = Path(__file__).resolve().parents[2] / "workflow" / "schemas"
+# Over these keys the runs of one law may differ; learning rates belong to a size.
+LAW_MAY_VARY = {
+    "N": {"n_layers", "d_model", "n_heads", "learning_rate", "seed"},
+    "D": {"data_fraction", "learning_rate", "seed"},
+}
+LAW_MAY_VARY["N_total"] = LAW_MAY_VARY["N"]
+RESERVED = ("data", "published")  # folders of results/ that are no study
+
+
+# Keys of a run that a study file does not set among its settings.
+NOT_IN_FILE = ("dataset", "n_layers", "d_model", "recipe")
 
 
 @dataclass(frozen=True)
@@ -48,13 +57,18 @@ class Run:
     recipe: int = TRAIN_RECIPE
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if field.type == "float":  # 1 and 1.0 are the same run
-                object.__setattr__(self, field.name, float(getattr(self, field.name)))
+        settings = {key: value for key, value in asdict(self).items() if key not in NOT_IN_FILE}
+        check(settings, "study", self.size, part="run")
+        for field in fields(self):  # 1 and 1.0 are the same run
+            value = getattr(self, field.name)
+            if field.type == "float" and not math.isfinite(value):
+                raise InputError(f"{self.size}: {field.name}: {value} is not a finite number")
+            if field.type in ("float", "int"):
+                object.__setattr__(self, field.name, {"float": float, "int": int}[field.type](value))
         if self.d_model % self.n_heads:
-            raise InputError(f"{self.size}: d_model must be a multiple of n_heads={self.n_heads}")
-        if not 1 <= self.stride <= self.max_len:
-            raise InputError(f"{self.size}: stride={self.stride} is not in 1..{self.max_len}")
+            raise InputError(f"{self.size}: n_heads: {self.n_heads} does not divide the width {self.d_model}")
+        if self.stride > self.max_len:
+            raise InputError(f"{self.size}: stride: {self.stride} is above max_len={self.max_len}")
 
     @property
     def size(self) -> str:
@@ -77,9 +91,20 @@ class Run:
     def from_spec(cls, spec: str) -> Run:
         """The run a canonical JSON string names. Raises InputError on an unknown or missing key."""
         try:
-            return cls(**json.loads(spec))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"spec {spec!r}: {error}") from error
+            keys = json.loads(spec)
+        except ValueError as error:
+            raise InputError(f"spec {spec!r}: is not JSON: {error}") from error
+        known = {field.name: field for field in fields(cls)}
+        for key in keys if isinstance(keys, dict) else {}:
+            if key not in known:
+                raise InputError(f"spec: {key}: is not one of {', '.join(known)}")
+        required = ("dataset", "n_layers", "d_model", "learning_rate")
+        if not isinstance(keys, dict) or not set(required) <= set(keys):
+            raise InputError(f"spec {spec!r}: is not a JSON object with {', '.join(required)}")
+        for key in ("n_layers", "d_model", "recipe"):
+            if not isinstance(keys.get(key, 1), int) or keys.get(key, 1) < 1:
+                raise InputError(f"spec: {key}: {keys[key]!r} is not a whole number from 1")
+        return cls(**keys)
 
     def name(self) -> str:
         """Readable folder name: shape, epochs, rate, data, seed; then what is not at default."""
@@ -153,10 +178,10 @@ def load(path: str | Path) -> Study:
         name: Law(name, law["x"], law.get("y", "test_loss"), law.get("where", {}), law.get("hold_out", 0))
         for name, law in content.get("laws", {}).items()
     }
-    for name, law in laws.items():
-        chosen = select(law, runs)
-        if not chosen:
-            raise InputError(f"{path}: laws.{name}.where: selects none of the {len(runs)} runs")
+    for law in laws.values():
+        _check_law(law, runs, f"{path}: laws.{law.name}")
+    if path.stem in RESERVED:
+        raise InputError(f"{path}: a study cannot be named {path.stem}: results/{path.stem} is taken")
     return Study(
         path.stem,
         content["title"],
@@ -176,6 +201,35 @@ def select(law: Law, runs: Mapping[str, Run]) -> list[str]:
     ]
 
 
+def _check_law(law: Law, runs: Mapping[str, Run], where: str) -> None:
+    """Raise InputError where a law would mix runs that do not belong on one curve."""
+    legal = ["size", *(field.name for field in fields(Run))]
+    for key in law.where:
+        if key not in legal:
+            raise InputError(f"{where}.where: {key} is not one of {', '.join(legal)}")
+    chosen = [runs[name] for name in select(law, runs)]
+    if not chosen:
+        raise InputError(f"{where}.where: selects none of the {len(runs)} runs")
+    if law.x in LAW_MAY_VARY:
+        for key in asdict(chosen[0]):
+            found = sorted({getattr(run, key) for run in chosen})
+            if key not in LAW_MAY_VARY[law.x] and len(found) > 1:
+                raise InputError(f"{where}.where: mixes {key} {_list(found)}; name one of them")
+        rates: dict[Any, set[float]] = {}
+        for run in chosen:
+            rates.setdefault((run.size, run.data_fraction, run.seed), set()).add(run.learning_rate)
+        for (size, *_), found_rates in rates.items():
+            if len(found_rates) > 1:
+                raise InputError(f"{where}.where: mixes learning_rate {_list(found_rates)} of {size}")
+    distinct = len({run.data_fraction if law.x == "D" else run.size for run in chosen})
+    if law.hold_out >= distinct:
+        raise InputError(f"{where}.hold_out: {law.hold_out} of {distinct} {law.x} leaves none to fit")
+
+
+def _list(values: Iterable[Any]) -> str:
+    return ", ".join(str(value) for value in sorted(values))
+
+
 def _grid(content: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any]]:
     """Settings of every run: each block of the grid crosses its sizes with its lists of values."""
     sizes = content["sizes"]
@@ -184,6 +238,8 @@ def _grid(content: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any]]:
         names = list(sizes) if chosen == "all" else chosen
         axes = {key: value for key, value in block.items() if key != "sizes"}
         lists = [value if isinstance(value, list) else [value] for value in axes.values()]
+        if [] in lists:
+            raise InputError(f"{path}: grid.{number}: an empty list gives no run")
         for name in names:
             if name not in sizes:
                 raise InputError(f"{path}: grid.{number}.sizes: {name} is not one of {', '.join(sizes)}")
@@ -191,31 +247,11 @@ def _grid(content: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any]]:
             shape = {"dataset": content["dataset"], "n_layers": n_layers, "d_model": d_model}
             for values in itertools.product(*lists):
                 crossed = dict(zip(axes, values, strict=True))
-                settings = {**content.get("run", {}), **sizes[name], **crossed, **shape}
+                settings = {**content.get("run", {}), **sizes[name], **crossed}
+                check(settings, "study", f"{path}: grid.{number} ({name})", part="run")
                 if "learning_rate" not in settings:
                     raise InputError(f"{path}: sizes.{name}.learning_rate: is missing")
-                yield settings
-
-
-def read_yaml(path: Path, schema: str) -> dict[str, Any]:
-    """A YAML file that satisfies workflow/schemas/<schema>.schema.yaml. Raises InputError."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "no files"
-        raise InputError(f"{path}: there is no such file; {path.parent}/ has {known}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    check(content, schema, path)
-    return dict(content)
-
-
-def check(content: Any, schema: str, path: Path) -> None:
-    """Raise InputError unless `content`, read from `path`, satisfies the named schema."""
-    rules = yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text())
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(rules).iter_errors(content))
-    if error is not None:
-        raise InputError(f"{path}: {_explain(error)}")
+                yield settings | shape
 
 
 def check_dataset(study: Study, datasets: Path) -> None:
@@ -226,25 +262,6 @@ def check_dataset(study: Study, datasets: Path) -> None:
             f"config/studies/{study.name}.yaml: dataset: {study.dataset} is not one of "
             f"{', '.join(known)} ({datasets})"
         )
-
-
-def _explain(error: Any) -> str:
-    """One line: which key, what is wrong, what is legal."""
-    key = ".".join(str(part) for part in error.absolute_path) or "top level"
-    message = error.message
-    legal: list[str] = []
-    if error.validator == "additionalProperties":
-        legal = sorted(error.schema.get("properties", {}))
-        pattern = error.schema.get("propertyNames", {}).get("pattern")
-        legal += [f"names like {pattern}"] if pattern else []
-    elif error.validator == "type" and isinstance(error.instance, str) and error.schema["type"] == "number":
-        message += " (YAML reads 1e-3 as text: write 0.001)"
-    hint = error.schema.get("description") if not legal else None
-    return (
-        f"{key}: {message}"
-        + (f"; legal: {', '.join(legal)}" if legal else "")
-        + (f"; {hint}" if hint else "")
-    )
 
 
 # --- counts -------------------------------------------------------------------------------------
@@ -269,9 +286,9 @@ def training_flops(run: Run, n_items: int, positions: int, targets: int) -> int:
     """C, FLOPs of training: 2 per multiply-add, backward counted as twice the forward.
 
     Per input position 6 N for the blocks and 12 n_layers d_model max_len for attention (scores and
-    weighted sum over the whole window, as computed); per target 6 n_items d_model for the output
-    layer. `positions` and `targets` are summed over all epochs. Look-ups, norms, softmax and the
-    optimizer are not counted.
+    weighted sum over max_len positions, whatever the length of the window); per target
+    6 n_items d_model for the output layer. `positions` and `targets` are summed over all epochs.
+    Look-ups, norms, softmax and the optimizer are not counted.
     """
     n = n_non_embedding(run.n_layers, run.d_model)
     per_position = 6 * n + 12 * run.n_layers * run.d_model * run.max_len

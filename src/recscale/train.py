@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -27,10 +28,15 @@ from recscale.errors import InputError
 from recscale.evaluate import evaluate, gather
 from recscale.loss import cross_entropy_sum
 from recscale.model import Decoder
-from recscale.study import Run, training_flops
+from recscale.study import TRAIN_RECIPE, Run, training_flops
 
 LOG_EVERY = 100  # steps
 BETAS = (0.9, 0.98)
+# What loading a damaged or foreign resume state may raise: torch and safetensors have many ways.
+UNUSABLE = (
+    OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError,
+    pickle.UnpicklingError, safetensors.SafetensorError,
+)  # fmt: skip
 Say = Callable[[str], None]
 
 
@@ -58,6 +64,8 @@ def train(run: Run, data_dir: Path, out: Path, threads: int, say: Say) -> None:
     Interrupted, it continues at the epoch in progress with the same numbers. A loss that is not
     finite ends the run with status `diverged` and no test metrics.
     """
+    if run.recipe != TRAIN_RECIPE:
+        raise InputError(f"spec: recipe: {run.recipe}, this version trains by recipe {TRAIN_RECIPE}")
     torch.set_num_threads(threads)
     _keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -69,7 +77,16 @@ def train(run: Run, data_dir: Path, out: Path, threads: int, say: Say) -> None:
     items = torch.from_numpy(data.items.astype(np.int64)).to(device)
     model, optimizer = _start(run, data.n_items, device)
     out.mkdir(parents=True, exist_ok=True)
-    progress = _resume(run, out, model, optimizer, say)
+    progress = Progress()
+    if (out / "last.pt").exists():
+        try:
+            progress = _restore(run, data, out, model, optimizer)
+            say(f"{out.name}: continues after epoch {len(progress.epochs)}")
+        except UNUSABLE as error:
+            reason = " ".join(str(error).split())[:100]
+            say(f"{out.name}: {out / 'last.pt'} cannot be used, starting anew: {reason}")
+            model, optimizer = _start(run, data.n_items, device)
+    _cut_log(out, len(progress.epochs))
     status = "finished"
     for epoch in range(len(progress.epochs) + 1, run.epochs + 1):
         status = _epoch(run, epoch, data, users, items, model, optimizer, precision, progress, out)
@@ -85,7 +102,7 @@ def train(run: Run, data_dir: Path, out: Path, threads: int, say: Say) -> None:
         if progress.best is last:
             with files.atomic(out / "model.safetensors") as part:
                 safetensors.torch.save_file(_weights(model), part)
-        _save(run, out, model, optimizer, progress)
+        _save(run, data, out, model, optimizer, progress)
     test = None
     if status == "finished":
         model.load_state_dict(safetensors.torch.load_file(out / "model.safetensors"))
@@ -175,9 +192,17 @@ def _weights(model: Decoder) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
 
 
-def _save(run: Run, out: Path, model: Decoder, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def _save(
+    run: Run,
+    data: sequences.Sequences,
+    out: Path,
+    model: Decoder,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
     state = {
         "spec": run.spec(),
+        "data_sha256": data.sha256,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "progress": json.dumps(vars(progress)),
@@ -186,25 +211,17 @@ def _save(run: Run, out: Path, model: Decoder, optimizer: torch.optim.Optimizer,
         torch.save(state, part)
 
 
-def _resume(run: Run, out: Path, model: Decoder, optimizer: torch.optim.Optimizer, say: Say) -> Progress:
-    """Load out/last.pt into model and optimizer; without one, start anew with an empty log."""
-    path = out / "last.pt"
-    if path.exists():
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            state = {"spec": None}
-            say(f"{out.name}: {path} is damaged: {' '.join(str(error).split())[:100]}")
-        if state["spec"] == run.spec():
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            progress = Progress(**json.loads(state["progress"]))
-            say(f"{out.name}: continues after epoch {len(progress.epochs)}")
-            _cut_log(out, len(progress.epochs))
-            return progress
-        say(f"{out.name}: {path} is of another spec or damaged; starting anew")
-    (out / "log.jsonl").unlink(missing_ok=True)
-    return Progress()
+def _restore(
+    run: Run, data: sequences.Sequences, out: Path, model: Decoder, optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Load out/last.pt into model and optimizer. Raises one of UNUSABLE where that cannot be."""
+    state = torch.load(out / "last.pt", weights_only=True, map_location="cpu")
+    if (state["spec"], state["data_sha256"]) != (run.spec(), data.sha256):
+        raise ValueError("it is of another spec or of other data")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    safetensors.torch.load_file(out / "model.safetensors")  # the best epoch so far must be there
+    return Progress(**json.loads(state["progress"]))
 
 
 def _log(
@@ -231,12 +248,19 @@ def _log(
 
 
 def _cut_log(out: Path, epochs: int) -> None:
-    """Drop what was logged after the last saved epoch; it will be logged again."""
+    """Drop what was logged after the last saved epoch (it will be logged again) and broken lines."""
     path = out / "log.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epochs]
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    kept = [line for line in lines if _epoch_of(line) <= epochs]
     with files.atomic(path) as part:
         part.write_text("".join(line + "\n" for line in kept))
+
+
+def _epoch_of(line: str) -> float:
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _point(
@@ -258,6 +282,7 @@ def _point(
         "D_seen": progress.targets,
         "C": training_flops(run, data.n_items, progress.positions, progress.targets),
         "n_items": data.n_items,
+        "data_sha256": data.sha256,
         "epochs": progress.epochs,
         "chosen_epoch": best["epoch"] if best and test else None,
         "test": test,

@@ -6,15 +6,14 @@ Imports only recscale.study, which is light: every cluster job reads this file a
 import sys
 from pathlib import Path
 
-from recscale import study
+from recscale import schema, study
 from recscale.errors import InputError
 
 
 def load_study():
     """The study named in the config; a mistake in either file ends in one line."""
-    config_file = Path("config/config.yaml")
     try:
-        study.check(config, "config", config_file)
+        schema.check(config, "config", "config/config.yaml or --config")
         loaded = study.load(f"config/studies/{config['study']}.yaml")
         study.check_dataset(loaded, Path("config/datasets.yaml"))
     except InputError as error:

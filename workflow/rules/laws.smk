@@ -52,4 +52,4 @@ rule fit:
         laws=sorted(law.text() for law in STUDY.laws.values()),
     shell:
         "recscale fit {params.study:q} --points {input.points:q}"
-        " --out $(dirname {output.table:q}) 2>&1 | tee {log:q}"
+        ' --out "$(dirname {output.table:q})" 2>&1 | tee {log:q}'

@@ -18,5 +18,5 @@ rule references:
     conda:
         "../../envs/recscale.yaml"
     shell:
-        "recscale task references --data $(dirname {input.stats:q}) --out {output:q}"
+        'recscale task references --data "$(dirname {input.stats:q})" --out {output:q}'
         " 2>&1 | tee {log:q}"

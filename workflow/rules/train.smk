@@ -22,5 +22,5 @@ rule train:
     params:
         spec=spec,
     shell:
-        "recscale train --spec {params.spec:q} --data $(dirname {input.stats:q})"
-        " --out $(dirname {output:q}) --threads {threads} 2>&1 | tee {log:q}"
+        'recscale train --spec {params.spec:q} --data "$(dirname {input.stats:q})"'
+        ' --out "$(dirname {output:q})" --threads {threads} 2>&1 | tee {log:q}'
