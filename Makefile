@@ -3,14 +3,14 @@
 SHELL := bash
 PYTHON ?= python3
 CORES ?= 2
-STUDY ?= quick
+STUDY ?= # as in config/config.yaml
 BIN := .venv/bin
 # Not compiling what is never imported saves more than a minute of the installation.
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
 .PHONY: run install test lint clean
 run: install
-	source $(BIN)/activate && snakemake --cores $(CORES) --config study=$(STUDY) && recscale report $(STUDY)
+	source $(BIN)/activate && snakemake --cores $(CORES) $(if $(STUDY),--config study=$(STUDY)) && recscale report $(STUDY)
 
 install: .venv/installed
 
@@ -26,7 +26,7 @@ install: .venv/installed
 	@touch $@
 
 test: .venv/installed-dev
-	source $(BIN)/activate && python -m pytest
+	source $(BIN)/activate && python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-dev
 	source $(BIN)/activate && ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow

@@ -123,7 +123,7 @@ def status(args: argparse.Namespace) -> None:
     from recscale import points
 
     config = schema.read_yaml(args.config, "config")
-    content = study.load(args.config.parent / "studies" / f"{args.study}.yaml")
+    content = study.load(args.config.parent / "studies" / f"{args.study or config['study']}.yaml")
     runs = Path(config["results_dir"]) / content.name / "runs"
     table = points.status(content, runs)
     _say(table.to_string(index=False))
@@ -195,11 +195,11 @@ def _parser() -> argparse.ArgumentParser:
 
     config = Path("config/config.yaml")
     sub = verb(status, "print the grid of a study: done, running, missing")
-    sub.add_argument("study", help="a study's name, e.g. quick")
+    sub.add_argument("study", nargs="?", help="a study's name; default: the one in the config file")
     sub.add_argument("--config", type=Path, default=config, help="reads: where results live")
 
     sub = verb(report, "write a study's report.html and print its laws and where things are")
-    sub.add_argument("study", help="a study's name, e.g. quick")
+    sub.add_argument("study", nargs="?", help="a study's name; default: the one in the config file")
     sub.add_argument("--config", type=Path, default=config, help="reads: where results live")
     return parser
 

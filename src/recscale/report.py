@@ -13,14 +13,16 @@ from recscale.schema import read_yaml
 from recscale.study import load
 
 
-def report(name: str, config: Path, say: Callable[[str], None]) -> None:
+def report(name: str | None, config: Path, say: Callable[[str], None]) -> None:
     """Write results/<study>/report.html (Snakemake's report, works offline) and print the laws.
 
-    The file is left alone when it is newer than all that it shows. Raises InputError when the study
-    is not finished.
+    Without a name it is the study of the config file. The file is left alone when it is newer than
+    all that it shows. Raises InputError when the study is not finished.
     """
+    settings = read_yaml(config, "config")
+    name = name or str(settings["study"])
     study = load(config.parent / "studies" / f"{name}.yaml")
-    folder = Path(read_yaml(config, "config")["results_dir"]) / name
+    folder = Path(settings["results_dir"]) / name
     laws = [folder / "laws" / f"{law}.json" for law in study.laws]
     figures = [folder / "figures" / f"{figure}.png" for figure in study.figures]
     shown = [folder / "points.csv", *laws, *figures]
