@@ -5,7 +5,9 @@ PYTHON ?= python3
 CORES ?= 2
 STUDY ?= # as in config/config.yaml
 BIN := .venv/bin
-# Not compiling what is never imported saves more than a minute of the installation.
+# Not compiling what is never imported saves more than a minute of the installation; what is imported
+# is then compiled once, unless the environment forbids to keep it.
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
 .PHONY: run install test lint clean
@@ -26,7 +28,7 @@ install: .venv/installed
 	@touch $@
 
 test: .venv/installed-dev
-	source $(BIN)/activate && python -m pytest -n 2 --dist loadfile
+	source $(BIN)/activate && python -m pytest
 
 lint: .venv/installed-dev
 	source $(BIN)/activate && ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow

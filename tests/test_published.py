@@ -1,0 +1,42 @@
+"""What is committed as measured can be had again from the committed tables."""
+
+import pandas as pd
+import pytest
+from conftest import REPO
+
+from recscale import study
+from recscale.laws import Fit, fit_law, summary
+
+PUBLISHED = REPO / "results/published"
+
+
+def test_the_laws_of_quick_are_those_of_its_published_points_and_of_the_readme():
+    quick = study.load(REPO / "config/studies/quick.yaml")
+    points = pd.read_csv(PUBLISHED / "quick/points.csv")
+    assert set(points["run"]) == set(quick.runs)
+    readme = (REPO / "README.md").read_text()
+    for name, law in quick.laws.items():
+        chosen = points[points["run"].isin(study.select(law, quick.runs))]
+        x, y = chosen[law.x].to_numpy(float), chosen[law.y].to_numpy(float)
+        again = fit_law(x, y, law=name, x_name=law.x, hold_out=law.hold_out)
+        published = Fit.read(PUBLISHED / f"quick/laws/{name}.json")
+        assert again.parameters == pytest.approx(published.parameters, rel=1e-3)
+        assert summary(again) == summary(published)
+        assert summary(published) in readme
+
+
+@pytest.mark.parametrize("name", ["quick", "quick-lr"])
+def test_published_points_are_of_the_committed_study(name):
+    committed = study.load(REPO / f"config/studies/{name}.yaml")
+    points = pd.read_csv(PUBLISHED / name / "points.csv")
+    assert set(points["run"]) == set(committed.runs)
+    assert points["beats_popularity"].all()
+
+
+def test_rates_of_quick_are_the_lowest_of_the_sweep():
+    sweep = pd.read_csv(PUBLISHED / "quick-lr/points.csv")
+    best = sweep.loc[sweep.groupby("size")["valid_loss"].idxmin()].set_index("size")["learning_rate"]
+    quick = study.load(REPO / "config/studies/quick.yaml")
+    for run in quick.runs.values():
+        if run.size in best:
+            assert run.learning_rate == best[run.size]
