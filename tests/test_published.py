@@ -2,8 +2,8 @@
 
 import pandas as pd
 import pytest
-from conftest import REPO
 
+from conftest import REPO
 from recscale import study
 from recscale.laws import Fit, fit_law, summary
 
