@@ -199,7 +199,7 @@ def test_status_prints_the_grid(project):
 
 
 LONG = STUDY | {
-    "run": STUDY["run"] | {"epochs": 15, "data_fraction": 0.01},
+    "run": STUDY["run"] | {"epochs": 60, "data_fraction": 0.01},
     "sizes": {"1x8": {}},
     "grid": [{"seed": [1, 2, 3]}],
     "laws": {},
@@ -209,7 +209,7 @@ LONG = STUDY | {
 
 @pytest.fixture
 def long(finished, tmp_path):
-    """Three runs of 15 short epochs, with the data of the finished project."""
+    """Three runs of 60 short epochs, with the data of the finished project."""
     project = make_project(tmp_path / "long", LONG)
     shutil.copytree(finished / "results/data", project / "results/data")
     return project
@@ -234,7 +234,7 @@ def start(project):
     )  # fmt: skip
 
 
-RUNS = [f"1x8-e15-lr0.02-f0.01-s{seed}-batch_size8" for seed in (1, 2, 3)]
+RUNS = [f"1x8-e60-lr0.02-f0.01-s{seed}-batch_size8" for seed in (1, 2, 3)]
 
 
 def test_ctrl_c_loses_at_most_the_epoch_in_progress(long):
