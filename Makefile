@@ -10,7 +10,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
-.PHONY: run install test lint clean
+.PHONY: run install test test-all lint clean
 run: install
 	source $(BIN)/activate && snakemake --cores $(CORES) $(if $(STUDY),--config study=$(STUDY)) && recscale report $(STUDY)
 
@@ -29,6 +29,9 @@ install: .venv/installed
 
 test: .venv/installed-dev
 	source $(BIN)/activate && python -m pytest
+
+test-all: .venv/installed-dev # the heavy ones too
+	source $(BIN)/activate && python -m pytest -m ""
 
 lint: .venv/installed-dev
 	source $(BIN)/activate && ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow

@@ -68,8 +68,7 @@ def log_of(histories, seconds=None):
     )
 
 
-@pytest.fixture
-def small_data(tmp_path):
+def made_up(folder):
     """Two hundred made-up users in a loop over 30 items with gaps: learnable, quick."""
     import numpy as np
 
@@ -77,4 +76,9 @@ def small_data(tmp_path):
     histories = [
         (rng.integers(30) + np.arange(rng.integers(3, 60)) * rng.integers(1, 3)) % 30 for _ in range(200)
     ]
-    return write_dataset(prepare.prepare(log_of(histories), 15), tmp_path)
+    return write_dataset(prepare.prepare(log_of(histories), 15), folder)
+
+
+@pytest.fixture
+def small_data(tmp_path):
+    return made_up(tmp_path)

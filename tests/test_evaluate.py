@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recscale import sequences
-from recscale.evaluate import evaluate, gather, metrics
+from recscale.evaluate import evaluate, metrics
 from recscale.model import Decoder
 
 
@@ -80,19 +80,3 @@ def test_a_model_is_scored_on_the_item_after_its_context(small_data):
     found = evaluate(model, data, "test", 12, items)
     assert found == pytest.approx(expected, rel=1e-5)
     assert model.training
-
-
-def test_a_batch_is_the_windows_it_names(small_data):
-    data = sequences.load(small_data)
-    items = torch.from_numpy(data.items.astype(np.int64))
-    windows = sequences.windows(data, np.ones(data.n_users, bool), 10, 4)
-    chosen = np.array([3, 0, 11])
-    inputs, mask, targets = gather(windows, chosen, 10, items)
-    expected = []
-    for row, w in enumerate(chosen):
-        start, length, n = windows.start[w], windows.length[w], windows.targets[w]
-        assert inputs[row, :length].tolist() == data.items[start : start + length].tolist()
-        assert not inputs[row, length:].any()
-        assert mask[row].nonzero().flatten().tolist() == list(range(length - n, length))
-        expected += data.items[start + length - n + 1 : start + length + 1].tolist()
-    assert targets.tolist() == expected

@@ -84,8 +84,15 @@ def test_a_spec_is_canonical_and_comes_back(run):
 def test_every_key_is_in_the_spec(run, key):
     others = {"n_heads": (1, 2), "stride": (7, 8), "dropout": (0.25, 0.5), "warmup": (0.2, 0.3)}
     others |= {"dataset": ("y", "z"), "data_fraction": (0.2, 0.3), "max_len": (60, 70)}
-    changed = next(v for v in others.get(key, (400, 800)) if v != getattr(run, key))
-    assert dataclasses.replace(run, **{key: changed}).spec() != run.spec()
+    others |= {"dropout_last": (0.25,), "dropout_embedding": (0.25,), "cooldown": (0.3,)}
+    others |= {"schedule": ("constant",), "test_epochs": ((1,),), "decoupled_decay": (True,)}
+    changed = {key: next(v for v in others.get(key, (400, 800)) if v != getattr(run, key))}
+    if key.startswith("switch"):  # one needs the other
+        changed = {"switch_patience": 3, "switch_learning_rate": 0.1} | changed
+    other = dataclasses.replace(run, **changed)
+    assert other.spec() != run.spec()
+    assert Run.from_spec(other.spec()) == other
+    assert other.name() != run.name() or key in ("dataset", "recipe")
 
 
 @pytest.mark.parametrize(
@@ -171,13 +178,41 @@ def test_schema_and_run_agree_on_keys_and_defaults():
     in_schema = {k: v.get("default") for k, v in schema["$defs"]["run"]["properties"].items()}
     fixed = {"dataset", "n_layers", "d_model", "recipe"}  # elsewhere in the file, or not a user's
     in_run = {
-        f.name: None if f.default is dataclasses.MISSING else f.default
+        f.name: None
+        if f.default is dataclasses.MISSING
+        else list(f.default)
+        if f.default == ()
+        else f.default
         for f in dataclasses.fields(Run)
         if f.name not in fixed
     }
     assert in_schema == in_run
     block = set(schema["properties"]["grid"]["items"]["properties"])
     assert block == set(in_run) | {"sizes"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test_epochs": (1, 3)}, "test_epochs: 3 is above epochs=2"),
+        ({"switch_patience": 2}, "switch to SGD needs both"),
+        ({"schedule": "linear"}, "'linear' is not one of"),
+        ({"learning_rate": {"base": 1, "width": 2, "power": 0}}, "a run has a number"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_one_line(change, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(Run("x", 1, 8, 0.01, epochs=2), **change)
+
+
+def test_a_rate_by_rule_falls_with_the_width(tmp_path):
+    rule = {"base": 0.02, "width": 8, "power": -0.5}
+    content = GOOD | {
+        "run": {"epochs": 2, "learning_rate": rule},
+        "sizes": {"1x8": {}, "2x16": {}, "1x32": {}},
+    }
+    rates = {run.size: run.learning_rate for run in study.load(write(tmp_path, content)).runs.values()}
+    assert rates == {"1x8": 0.02, "2x16": 0.014, "1x32": 0.01}
 
 
 def test_n_is_the_papers():

@@ -2,6 +2,8 @@ import dataclasses
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,18 +14,20 @@ import pytest
 import safetensors.torch
 import torch
 
-from conftest import log_of, write_dataset
-from recscale import sequences
-from recscale import train as module
+from conftest import REPO, log_of, made_up, write_dataset
+from recscale import checkpoint, execution, sequences, trainer
 from recscale.errors import InputError
 from recscale.evaluate import evaluate
 from recscale.model import Decoder
 from recscale.prepare import prepare
 from recscale.study import Run, training_flops
 from recscale.train import train
+from recscale.trainer import LAST
 
 RUN = Run("made-up", 1, 16, 0.02, n_heads=2, max_len=12, stride=12, epochs=3, batch_size=16)
-VOLATILE = ("seconds", "targets_per_second", "peak_memory_bytes", "finished", "host", "commit")
+VOLATILE = (
+    "seconds", "seconds_saving", "targets_per_second", "peak_memory_bytes", "host", "commit",
+)  # fmt: skip
 
 
 def quiet(_):
@@ -33,7 +37,8 @@ def quiet(_):
 def stable(point):
     """A point without what two runs of the same spec need not share."""
     if isinstance(point, dict):
-        return {k: stable(v) for k, v in point.items() if k not in VOLATILE}
+        kept = {k: stable(v) for k, v in point.items() if k not in VOLATILE}
+        return kept if "epoch" in kept else {k: v for k, v in kept.items() if k != "finished"}  # a date
     return [stable(v) for v in point] if isinstance(point, list) else point
 
 
@@ -64,9 +69,9 @@ def test_a_point_is_complete(done, small_data):
 
 def test_the_weights_are_those_of_the_test_metrics(done, small_data):
     data = sequences.load(small_data)
-    model = Decoder(data.n_items, 1, 16, 2, 12, 0.0)
+    model = Decoder(data.n_items, 1, 16, 2, 12)
     model.load_state_dict(safetensors.torch.load_file(done / "model.safetensors"))
-    items = torch.from_numpy(data.items.astype(np.int64))
+    items = torch.from_numpy(data.items)
     assert evaluate(model, data, "test", 12, items) == pytest.approx(read(done)["test"])
 
 
@@ -79,7 +84,7 @@ def test_the_checkpoint_is_the_best_on_valid_and_not_the_last(small_data, tmp_pa
         calls.append((split, model.item_table.weight.detach().clone()))
         return result | {"loss": [2.0, 1.0, 3.0, result["loss"]][len(calls) - 1]}
 
-    monkeypatch.setattr(module, "evaluate", planted)
+    monkeypatch.setattr(trainer, "evaluate", planted)
     train(RUN, small_data, tmp_path / "run", 1, quiet)
     assert read(tmp_path / "run")["chosen_epoch"] == 2
     assert [split for split, _ in calls] == ["valid", "valid", "valid", "test"]  # test once
@@ -96,94 +101,204 @@ def test_the_same_spec_gives_the_same_bytes_and_another_seed_does_not(done, smal
     assert (tmp_path / "other/model.safetensors").read_bytes() != weights[0]
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_a_run_cut_off_after_an_epoch_ends_the_same(done, small_data, tmp_path, monkeypatch, epoch):
-    out, save = tmp_path / "cut", module._save
+# A run with everything in it: layer-wise dropout, branches, a switch, an epoch tested on the way.
+FULL = dataclasses.replace(
+    RUN, n_layers=2, epochs=5, dropout=0.3, dropout_last=0.1, dropout_embedding=0.2, schedule="constant",
+    test_epochs=(1, 3), switch_patience=1, switch_learning_rate=0.5, weight_decay=1e-8,
+)  # fmt: skip
 
-    def save_and_die(run, data, out, model, optimizer, progress):
-        save(run, data, out, model, optimizer, progress)
-        if len(progress.epochs) == epoch:
-            raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_save", save_and_die)
-    with pytest.raises(KeyboardInterrupt):
-        train(RUN, small_data, out, 1, quiet)
-    assert not (out / "metrics.json").exists()
-    monkeypatch.setattr(module, "_save", save)
-    said = []
-    train(RUN, small_data, out, 1, said.append)
-    assert said[0] == f"cut: continues after epoch {epoch}"
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """Data, and FULL trained without an interruption."""
+    folder = tmp_path_factory.mktemp("full")
+    data = made_up(folder)
+    train(FULL, data, folder / "run", 1, quiet)
+    return data, folder / "run"
+
+
+def same_run(out, done):
     assert stable(read(out)) == stable(read(done))
     assert (out / "model.safetensors").read_bytes() == (done / "model.safetensors").read_bytes()
     logs = [(f / "log.jsonl").read_text().splitlines() for f in (out, done)]
     assert [stable(json.loads(x)) for x in logs[0]] == [stable(json.loads(x)) for x in logs[1]]
-    assert not (out / "last.pt").exists()
+    assert sorted(p.name for p in out.iterdir()) == ["log.jsonl", "metrics.json", "model.safetensors"]
 
 
-def test_killed_at_any_moment_it_ends_the_same(done, small_data, tmp_path):
-    out = tmp_path / "killed"
-    command = [sys.executable, "-m", "recscale", "train", "--spec", RUN.spec()]
-    command += ["--data", str(small_data), "--out", str(out)]
-    rng = np.random.default_rng(0)
-    for _ in range(3):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not (out / "log.jsonl").exists() and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, check=True, capture_output=True)
-    assert stable(read(out)) == stable(read(done))
-    assert (out / "model.safetensors").read_bytes() == (done / "model.safetensors").read_bytes()
+def test_the_full_run_has_everything_in_it(full):
+    """So that the tests of resuming below are about all of it."""
+    point = read(full[1])
+    assert [(row["epoch"], row["finished"]) for row in point["tests"]] == [(1, True), (3, True)]
+    assert point["switch"]["happened"] is not None
+    assert [epoch["optimizer"] for epoch in point["epochs"]][::4] == ["adam", "sgd"]
+    assert point["tests"][0]["test"]["loss"] != point["tests"][1]["test"]["loss"]
 
 
-def cut_after_the_second_epoch(small_data, out, monkeypatch):
-    """A run stopped after its second epoch was saved; returns the content of its last.pt."""
+MOMENTS = [
+    "step:1", "step:2", "writing:1", "step:7", "saved:5", "writing:3", "branch:1", "evaluation:1", "branch:1",
+    "evaluation:2", "switch:1", "step:5", "seconds:0.2", "branch:1", "writing:2", "switch:1", "saved:4",
+    "step:11", "switch:1", "step:9", "writing:20", "evaluation:1", "point:1", "point:1",
+]  # fmt: skip
 
-    def save_and_die(run, data, out, model, optimizer, progress, save=module._save):
-        save(run, data, out, model, optimizer, progress)
-        if len(progress.epochs) == 2:
-            raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_save", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            train(RUN, small_data, out, 1, quiet)
-    return torch.load(out / "last.pt", weights_only=True)
+def test_killed_at_any_moment_it_ends_the_same(full, tmp_path):
+    """SIGKILL at more than twenty moments of one run, in every phase, each after a resume."""
+    data, done = full
+    command = [sys.executable, str(REPO / "tests/kill_at.py"), FULL.spec(), str(data), str(tmp_path / "run")]
+    process = subprocess.run([*command, *MOMENTS], capture_output=True, text=True, check=False)
+    said = process.stdout + process.stderr
+    ends = re.findall(r"^moment (\w+).*?^(killed|ended)", process.stdout, re.M | re.S)
+    killed = [moment for moment, end in ends if end == "killed"]
+    assert len(killed) >= 20, said
+    assert {"step", "saved", "writing", "branch", "evaluation", "switch", "point"} <= set(killed), said
+    assert process.stdout.rstrip().endswith("ended 0"), said
+    assert "starting anew" not in said
+    same_run(tmp_path / "run", done)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends_with_75(full, tmp_path, number):
+    data, done = full
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "recscale", "train", "--spec", FULL.spec()]
+    command += ["--data", str(data), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (out / "log.jsonl").exists() and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(number)
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stderr) == (75, "")
+    assert f"recscale: run: stopped by {number.name} in epoch " in stdout.splitlines()[-1]
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "run: continues after epoch" in again.stdout
+    same_run(out, done)
+
+
+def test_the_second_process_ends_with_the_first(full, tmp_path):
+    """Two at once on one run: one trains, the other waits and ends with success."""
+    data, done = full
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "recscale", "train", "--spec", FULL.spec()]
+    command += ["--data", str(data), "--out", str(out)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted((process.communicate()[0] for process in both), key=len)
+    assert [process.returncode for process in both] == [0, 0]
+    assert "is being trained by process" in said[0]
+    assert "is trained already" in said[0]
+    assert "epoch 5/5" not in said[0]
+    assert "epoch 5/5" in said[1]
+    same_run(out, done)
+
+
+def test_the_second_process_takes_over_from_a_killed_first(full, tmp_path):
+    data, done = full
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "recscale", "train", "--spec", FULL.spec()]
+    command += ["--data", str(data), "--out", str(out)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    while not (out / LAST).exists() and first.poll() is None:
+        time.sleep(0.001)
+    os.kill(first.pid, signal.SIGSTOP)  # alive, but not moving
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert "is being trained by process" in second.stdout.readline()
+    first.kill()
+    first.communicate()
+    said = second.communicate()[0]
+    assert second.returncode == 0
+    assert "takes over from process" in said
+    same_run(out, done)
+
+
+def interrupted(data, out, epoch=2, run=RUN):
+    """Train until an epoch is saved and stop there; the content of the checkpoint."""
+
+    class Stop(Exception):
+        pass
+
+    def say(line):
+        if f"epoch {epoch}/" in line:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "SAVE_EVERY", 0.0)
+        patch.setattr(trainer, "SAVE_SHARE", 1e9)
+        with pytest.raises(Stop):
+            train(run, data, out, 1, say)
+    return checkpoint.read(out / LAST)
+
+
+def rewrite(**changed):
+    def damage(out, header, tensors):
+        checkpoint.write(out / LAST, tensors, header | changed)
+
+    return damage
+
+
+def flip(out, header, tensors):
+    """One bit of one weight."""
+    content = bytearray((out / LAST).read_bytes())
+    content[-100] ^= 1
+    (out / LAST).write_bytes(content)
+
+
+def other_format(out, header, tensors):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 1)
+        checkpoint.write(out / LAST, tensors, header)
 
 
 DAMAGE = {
-    "empty": lambda out, state: (out / "last.pt").write_bytes(b""),
-    "text": lambda out, state: (out / "last.pt").write_bytes(b"not a checkpoint"),
-    "truncated": lambda out, state: os.truncate(out / "last.pt", 5000),
-    "list": lambda out, state: torch.save([1], out / "last.pt"),
-    "keys": lambda out, state: torch.save({"spec": RUN.spec()}, out / "last.pt"),
-    "spec": lambda out, state: torch.save(state | {"spec": "{}"}, out / "last.pt"),
-    "data": lambda out, state: torch.save(state | {"data_sha256": "0"}, out / "last.pt"),
-    "optimizer": lambda out, state: torch.save(state | {"optimizer": {}}, out / "last.pt"),
-    "weights gone": lambda out, state: (out / "model.safetensors").unlink(),
-    "weights junk": lambda out, state: (out / "model.safetensors").write_bytes(b"junk"),
+    "empty": lambda out, *_: (out / LAST).write_bytes(b""),
+    "text": lambda out, *_: (out / LAST).write_bytes(b"not a checkpoint"),
+    "truncated": lambda out, *_: os.truncate(out / LAST, 5000),
+    "one bit": flip,
+    "pickle": lambda out, header, tensors: torch.save(tensors, out / LAST),
+    "format": other_format,
+    "spec": rewrite(spec="{}"),
+    "data": rewrite(data_sha256="0"),
+    "tensors": lambda out, header, tensors: checkpoint.write(out / LAST, {}, header),
+    "best gone": lambda out, *_: next(out.glob("best-*")).unlink(),
+    "best junk": lambda out, *_: next(out.glob("best-*")).write_bytes(b"junk"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_foreign_or_damaged_resume_state_is_not_used(done, small_data, tmp_path, monkeypatch, damage):
+def test_a_foreign_or_damaged_resume_state_is_set_aside(done, small_data, tmp_path, damage):
     out = tmp_path / "foreign"
-    DAMAGE[damage](out, cut_after_the_second_epoch(small_data, out, monkeypatch))
+    DAMAGE[damage](out, *interrupted(small_data, out))
     said = []
     train(RUN, small_data, out, 1, said.append)
-    assert "starting anew" in " ".join(said)
-    assert stable(read(out)) == stable(read(done))
+    assert len([line for line in said if "cannot be used and is now unusable-" in line]) == 1
+    same_run(out, done)
 
 
-def test_broken_lines_of_the_log_are_dropped_on_resume(done, small_data, tmp_path, monkeypatch):
+def test_broken_lines_of_the_log_are_dropped_on_resume(done, small_data, tmp_path):
     out = tmp_path / "cut"
-    cut_after_the_second_epoch(small_data, out, monkeypatch)
+    interrupted(small_data, out)
     with (out / "log.jsonl").open("ab") as log:
         log.write(b'{"epoch": }\n{"a": 1}\n\xff\xfe\n{"epoch": 3, "st')
     train(RUN, small_data, out, 1, quiet)
     assert len((out / "log.jsonl").read_text().splitlines()) == 3
-    assert stable(read(out)) == stable(read(done))
+    same_run(out, done)
+
+
+def test_a_resumed_run_keeps_how_it_began(small_data, tmp_path):
+    """By hand float32, then resumed on its own: still float32; another choice is refused or recorded."""
+    began, other = {"precision": "float32"}, {"precision": "bfloat16", "micro_batch": 4}
+    interrupted_how = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execution, "choose", lambda by_hand, threads, true=execution.choose: true(began, 1))
+        interrupted(small_data, interrupted_how)
+    with pytest.raises(InputError, match=r"float32 -> bfloat16, micro_batch 0 -> 4.*--allow-change"):
+        train(RUN, small_data, interrupted_how, 1, quiet, other)
+    shutil.copytree(interrupted_how, tmp_path / "changed")
+    train(RUN, small_data, interrupted_how, 1, quiet)
+    point = read(interrupted_how)
+    assert (point["precision"], point["changes"]) == ("float32", [])
+    train(RUN, small_data, tmp_path / "changed", 1, quiet, other, allow_change=True)
+    point = read(tmp_path / "changed")
+    assert point["precision"] == "bfloat16"
+    assert point["changes"] == ["precision float32 -> bfloat16", "micro_batch 0 -> 4"]
 
 
 def test_another_recipe_is_refused(small_data, tmp_path):
@@ -199,6 +314,9 @@ def test_a_loss_that_is_not_finite_ends_as_diverged(small_data, tmp_path):
     point = read(tmp_path / "run")
     assert (point["status"], point["test"], point["chosen_epoch"]) == ("diverged", None, None)
     assert "diverged" in said[-1]
+    at = point["diverged"]
+    assert (at["epoch"], at["split"], len(at["losses_before"])) == (1, "train", at["step"] - 1)
+    assert at["losses_before"][0] == pytest.approx(math.log(30), rel=0.05)  # the first step was sound
 
 
 def test_it_learns_what_there_is_to_learn(small_data, tmp_path):
@@ -208,19 +326,175 @@ def test_it_learns_what_there_is_to_learn(small_data, tmp_path):
     assert read(tmp_path / "run")["test"]["loss"] < 0.35 < math.log(30)
 
 
-def test_bfloat16_trains_too(small_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_precision", lambda device: torch.bfloat16)
-    run = dataclasses.replace(RUN, epochs=15, dropout=0.0)
+@pytest.mark.parametrize(
+    "by_hand",
+    [{"precision": "bfloat16"}, {"attention": "fused"}, {"recompute": True}, {"allocator": "default"}],
+    ids=str,
+)
+def test_however_it_is_computed_it_learns_the_same(small_data, tmp_path, by_hand):
+    run = dataclasses.replace(RUN, epochs=8, dropout=0.0)
+    train(run, small_data, tmp_path / "run", 1, quiet, by_hand)
+    train(run, small_data, tmp_path / "plain", 1, quiet, {"precision": "float32", "attention": "plain"})
+    point, plain = read(tmp_path / "run"), read(tmp_path / "plain")
+    assert point["execution"].items() >= by_hand.items()
+    assert point["test"]["loss"] == pytest.approx(plain["test"]["loss"], rel=0.03)
+
+
+def test_recomputation_changes_no_number_with_dropout(small_data, tmp_path):
+    for name, recompute in (("kept", False), ("recomputed", True)):
+        train(RUN, small_data, tmp_path / name, 1, quiet, {"recompute": recompute})
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("kept", "recomputed")]
+    assert weights[0] == weights[1]
+
+
+def test_micro_batches_give_the_gradients_of_the_batch(small_data, tmp_path):
+    """Windows differ in their targets, so a mean of means would show: five of 16 at a time, no dropout."""
+    run = dataclasses.replace(RUN, dropout=0.0)
+    losses = []
+    for size in (0, 5, 1):
+        train(run, small_data, tmp_path / f"{size}", 1, quiet, {"precision": "float32", "micro_batch": size})
+        losses.append([epoch["train_loss"] for epoch in read(tmp_path / f"{size}")["epochs"]])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
+def full_above(monkeypatch, limit):
+    """A device that runs out of memory with more than `limit` windows at once."""
+    true = trainer.Objective.forward
+
+    def planted(self, inputs, places, target):
+        if len(inputs) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return true(self, inputs, places, target)
+
+    monkeypatch.setattr(trainer.Objective, "forward", planted)
+
+
+def test_out_of_memory_halves_the_micro_batch(small_data, tmp_path, monkeypatch):
+    run = dataclasses.replace(RUN, dropout=0.0)
+    train(run, small_data, tmp_path / "whole", 1, quiet, {"precision": "float32"})
+    full_above(monkeypatch, 5)
+    said = []
+    train(run, small_data, tmp_path / "small", 1, said.append, {"precision": "float32"})
+    whole, small = read(tmp_path / "whole"), read(tmp_path / "small")
+    assert small["changes"] == ["out of memory: micro_batch 16 -> 8", "out of memory: micro_batch 8 -> 4"]
+    assert small["execution"]["micro_batch"] == 4
+    assert small["test"]["loss"] == pytest.approx(whole["test"]["loss"], rel=1e-3)
+    assert "out of memory with 16 windows at once, goes on with 8" in said[0]
+
+
+def test_out_of_memory_with_one_window_is_one_line(small_data, tmp_path, monkeypatch):
+    full_above(monkeypatch, 0)
+    with pytest.raises(InputError, match="out of memory with a single window"):
+        train(RUN, small_data, tmp_path / "run", 1, quiet)
+
+
+def test_dropout_is_a_line_over_the_layers():
+    model = Decoder(10, 3, 8, 2, 5, 0.3, 0.1, 0.5)
+    assert [block.dropout.p for block in model.blocks] == pytest.approx([0.3, 0.2, 0.1])
+    assert [block.attention.dropout for block in model.blocks] == pytest.approx([0.3, 0.2, 0.1])
+    assert model.dropout.p == 0.5
+
+
+def test_a_finished_point_on_the_way_is_the_run_of_that_many_epochs(small_data, tmp_path):
+    """The branch to epoch 2 of 4 is, to the bit, the last epoch of a run of 2 with the same warm-up."""
+    long = dataclasses.replace(RUN, epochs=4, schedule="constant", test_epochs=(2,))
+    short = dataclasses.replace(RUN, epochs=2, schedule="constant", test_epochs=(2,))
+    train(dataclasses.replace(long, dropout=0.0), small_data, tmp_path / "long", 1, quiet)
+    train(dataclasses.replace(short, dropout=0.0), small_data, tmp_path / "short", 1, quiet)
+    ours, alone = read(tmp_path / "long")["tests"], read(tmp_path / "short")["tests"]
+    assert len(ours) == len(alone) == 1
+    assert ours[0] == alone[0]
+    assert alone[0]["D_seen"] == read(tmp_path / "short")["D_seen"]
+    assert alone[0]["C"] == read(tmp_path / "short")["C"]
+
+
+def test_epochs_of_a_cosine_are_tested_as_points_of_a_curve(small_data, tmp_path):
+    run = dataclasses.replace(RUN, test_epochs=(1, 3))
+    train(run, small_data, tmp_path / "run", 1, quiet)
+    train(RUN, small_data, tmp_path / "untested", 1, quiet)
+    point, untested = read(tmp_path / "run"), read(tmp_path / "untested")
+    assert [(row["epoch"], row["finished"]) for row in point["tests"]] == [(1, False), (3, True)]
+    assert stable(point["epochs"]) == stable(untested["epochs"])
+    assert point["test"] == untested["test"]
+
+
+def test_adam_gives_way_to_sgd_once_valid_has_converged(small_data, tmp_path, monkeypatch):
+    """Valid losses 3, 1, 2, 2: with patience 2 the switch comes after epoch 4, from the weights of 2."""
+    run = dataclasses.replace(
+        RUN, epochs=6, schedule="constant", switch_patience=2, switch_learning_rate=0.1, dropout=0.0
+    )
+    true, weights, before = evaluate, [], []
+    losses = [3.0, 1.0, 2.0, 2.0, 0.9, 0.8]
+
+    def planted(model, data, split, *rest):
+        weights.append(model.norm.weight.detach().clone())
+        return true(model, data, split, *rest) | (
+            {"loss": losses[len(weights) - 1]} if split == "valid" else {}
+        )
+
+    def switch(self, epoch, true=trainer.Trainer._switch_if_converged):
+        true(self, epoch)
+        if self.progress.switched and not before:
+            before.append(self.model.norm.weight.detach().clone())
+            assert isinstance(self.optimizer, torch.optim.SGD)
+
+    monkeypatch.setattr(trainer, "evaluate", planted)
+    monkeypatch.setattr(trainer.Trainer, "_switch_if_converged", switch)
     train(run, small_data, tmp_path / "run", 1, quiet)
     point = read(tmp_path / "run")
-    assert point["precision"] == "bfloat16"
-    assert point["test"]["loss"] < 0.5
+    assert point["switch"] == {
+        "rule": "no better valid loss for 2 epochs",
+        "happened": {"after_epoch": 4, "weights_of_epoch": 2},
+    }
+    assert [epoch["optimizer"] for epoch in point["epochs"]] == ["adam"] * 4 + ["sgd"] * 2
+    assert torch.equal(before[0], weights[1])
+    assert point["chosen_epoch"] == 6
 
 
-def test_schedule_warms_up_and_ends_at_zero():
-    values = [module._schedule(done, 0.1) for done in (0.0, 0.05, 0.1, 0.55, 1.0)]
-    assert values == pytest.approx([0, 0.5, 1, 0.5, 0])
-    assert module._schedule(0.0, 0.0) == 1
+def test_weight_decay_shrinks_the_weights(small_data, tmp_path):
+    norms = {}
+    for name, settings in {
+        "none": {}, "l2": {"weight_decay": 0.1}, "decoupled": {"weight_decay": 0.1, "decoupled_decay": True}
+    }.items():  # fmt: skip
+        run = dataclasses.replace(RUN, dropout=0.0, **settings)
+        train(run, small_data, tmp_path / name, 1, quiet)
+        weights = safetensors.torch.load_file(tmp_path / name / "model.safetensors")
+        norms[name] = weights["item_table.weight"].norm().item()
+    assert norms["l2"] < norms["none"]
+    assert norms["decoupled"] < norms["none"]
+    assert norms["l2"] != norms["decoupled"]
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def test_two_processes_train_as_one_and_share_checkpoints(small_data, tmp_path):
+    """gloo on the CPU, no dropout, float32: sums in another order, so the curves agree to 1e-4."""
+    run = dataclasses.replace(RUN, dropout=0.0, epochs=4)
+    alone, pair, mixed = (tmp_path / name for name in ("alone", "pair", "mixed"))
+    tail = ["-m", "recscale", "train", "--spec", run.spec(), "--data", str(small_data)]
+    tail += ["--precision", "float32", "--out"]
+    train(run, small_data, alone, 1, quiet, {"precision": "float32"})
+    done = subprocess.run([*TORCHRUN, *tail, str(pair)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 4/4") == 1  # one of them speaks
+    with pytest.MonkeyPatch.context() as patch:  # one process begins, two go on
+        true = execution.choose
+        patch.setattr(execution, "choose", lambda by_hand, threads: true({"precision": "float32"}, threads))
+        interrupted(small_data, mixed, run=run)
+    done = subprocess.run([*TORCHRUN, *tail, str(mixed)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "continues after epoch" in done.stdout
+    curves = [
+        [(epoch["train_loss"], epoch["valid"]["loss"]) for epoch in read(out)["epochs"]]
+        for out in (alone, pair, mixed)
+    ]
+    assert np.allclose(curves[1], curves[0], rtol=1e-4)
+    assert np.allclose(curves[2], curves[0], rtol=1e-4)
+    assert read(pair)["test"]["loss"] == pytest.approx(read(alone)["test"]["loss"], rel=1e-4)
+    assert read(pair)["D_seen"] == read(alone)["D_seen"]
+    assert read(pair)["execution"]["processes"] == 2
 
 
 def test_the_data_fraction_limits_training_users_only(small_data, tmp_path):

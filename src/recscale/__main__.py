@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recscale import files, schema, study
-from recscale.errors import InputError
+from recscale.errors import InputError, Interrupted
 
 # Verbs import what they need when they run: `status` should not wait for torch.
 
@@ -63,7 +63,10 @@ def prepare(args: argparse.Namespace) -> None:
 def train(args: argparse.Namespace) -> None:
     from recscale.train import train
 
-    train(study.Run.from_spec(args.spec), args.data, args.out, args.threads, _say)
+    names = ("device", "precision", "attention", "compile", "allocator", "recompute", "micro_batch")
+    by_hand = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    run = study.Run.from_spec(args.spec)
+    train(run, args.data, args.out, args.threads, _say, by_hand, args.allow_change)
 
 
 def task(args: argparse.Namespace) -> None:
@@ -170,6 +173,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", type=Path, required=True, help="reads: prepared dataset folder")
     sub.add_argument("--out", type=Path, required=True, help="writes: the run's folder")
     sub.add_argument("--threads", type=_positive, default=1, help="processor cores to use (default 1)")
+    how = sub.add_argument_group("how it is computed", "default: what this machine does best")
+    how.add_argument("--device", choices=["cpu", "cuda"])
+    how.add_argument("--precision", choices=["bfloat16", "float32"], help="of matrix products")
+    how.add_argument("--attention", choices=["plain", "fused"])
+    how.add_argument("--allocator", choices=["keep", "default"], help="keep: freed memory stays here")
+    switch = argparse.BooleanOptionalAction
+    how.add_argument("--compile", action=switch, help="torch.compile; needs a C++ compiler")
+    how.add_argument("--recompute", action=switch, help="activations again in backward: less memory")
+    how.add_argument("--micro-batch", type=_positive, help="windows at once; the batch stays the same")
+    how.add_argument("--allow-change", action="store_true", help="resume a run that began otherwise")
 
     sub = verb(task, "evaluate what needs no training of its own; now: references")
     sub.add_argument("task", choices=["references"], help="popularity and first-order Markov")
@@ -213,6 +226,9 @@ def main() -> None:
         sys.exit(_line(str(error)))
     except OSError as error:
         sys.exit(_line(f"{error.filename or args.verb}: {error.strerror or error}"))
+    except Interrupted as stopped:
+        _say(f"recscale: {stopped}")
+        sys.exit(75)  # EX_TEMPFAIL: start it again
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -1,4 +1,4 @@
-"""The one error a user is meant to read."""
+"""What ends a command in one line."""
 
 
 class InputError(Exception):
@@ -6,3 +6,7 @@ class InputError(Exception):
 
     The command line prints it and exits with code 2; nothing has been half-written.
     """
+
+
+class Interrupted(Exception):
+    """A run was asked to stop, is saved and can be continued; the message says where. Exit code 75."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recscale.batches import Batches
 from recscale.model import Decoder
-from recscale.sequences import Sequences, Windows, contexts
+from recscale.processes import ALONE, Processes
+from recscale.sequences import Sequences, contexts
 
 CUTOFFS = (5, 10, 50)
 BLOCK = 512  # users scored at once
@@ -18,7 +20,9 @@ METRICS = (
 )  # fmt: skip
 
 
-def metrics(blocks: Iterable[tuple[Tensor, Tensor]], n_items: int) -> dict[str, float]:
+def metrics(
+    blocks: Iterable[tuple[Tensor, Tensor]], n_items: int, processes: Processes = ALONE
+) -> dict[str, float]:
     """METRICS over blocks of scores (b, n_items) and target rows (b,), each a user's next item.
 
     loss is mean cross-entropy in nats with scores as logits. Items a user has seen stay in the
@@ -28,7 +32,7 @@ def metrics(blocks: Iterable[tuple[Tensor, Tensor]], n_items: int) -> dict[str, 
     breaks ties in its own order.
     """
     sums = dict.fromkeys(METRICS, 0.0)
-    users, with_loss = 0, 0
+    users, with_loss = 0.0, 0.0
     shown = torch.zeros(n_items, dtype=torch.bool)
     for scores, target in blocks:
         scores, target = scores.float(), target.long()
@@ -46,48 +50,46 @@ def metrics(blocks: Iterable[tuple[Tensor, Tensor]], n_items: int) -> dict[str, 
         sums["MRR"] += (1 / rank).sum().item()
         shown[scores.topk(min(10, n_items), 1).indices.flatten().cpu()] = True
         users += len(target)
-        with_loss += int(inside.sum())
+        with_loss += inside.sum().item()
+    names = list(sums)
+    *values, users, with_loss = processes.sum([*sums.values(), users, with_loss])
+    sums, shown = dict(zip(names, values, strict=True)), processes.either(shown)
     result = {name: value / (with_loss if name == "loss" else users) for name, value in sums.items()}
     result["coverage@10"] = shown.sum().item() / n_items
     return result
 
 
 @torch.no_grad()
-def evaluate(model: Decoder, data: Sequences, split: str, max_len: int, items: Tensor) -> dict[str, float]:
+def evaluate(
+    model: Decoder,
+    data: Sequences,
+    split: str,
+    max_len: int,
+    items: Tensor,
+    processes: Processes = ALONE,
+    check: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
     """METRICS of a model on every user's valid or test item, in float32.
 
-    `items` is Sequences.items as an int64 tensor on the model's device.
+    `items` is Sequences.items as a tensor on the model's device. Several processes take every n-th
+    block each and all return the same. `check` is called before each block and may raise.
     """
     where, target = contexts(data, split, max_len)
+    batches = Batches(where, items)
     rows = torch.from_numpy(np.where(target <= data.n_items, target - 1, -1))
+    order = np.argsort(where.length, kind="stable")  # windows of one length need no padding
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
-        for begin in range(0, len(rows), BLOCK):
-            chosen = np.arange(begin, min(begin + BLOCK, len(rows)))
-            inputs, last, _ = gather(where, chosen, max_len, items)
-            yield model(inputs)[last] @ model.output.T, rows[chosen].to(items.device)
+        for begin in range(processes.rank * BLOCK, len(order), processes.world * BLOCK):
+            check()
+            chosen = order[begin : begin + BLOCK]
+            batch = batches.take(chosen)
+            hidden = model(batch.inputs).flatten(0, 1)[batch.places]
+            yield hidden @ model.output.T, rows[chosen].to(items.device)
 
+    training = model.training
     model.eval()
-    result = metrics(blocks(), data.n_items)
-    model.train()
-    return result
-
-
-def gather(
-    windows: Windows, chosen: np.ndarray, max_len: int, items: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch of windows: inputs (b, T), mask of loss positions (b, T) and targets (n,).
-
-    T is the longest window of the batch; inputs are item ids padded right with 0; targets are the
-    ids of the items that follow the masked positions.
-    """
-    start, length, targets = (
-        torch.from_numpy(part[chosen]).to(items.device)[:, None]
-        for part in (windows.start, windows.length, windows.targets)
-    )
-    place = torch.arange(int(length.max()), device=items.device)
-    at = (start + place).clamp_(max=len(items) - 2)
-    real = place < length
-    inputs = items[at] * real
-    mask = real & (place >= length - targets)
-    return inputs, mask, items[at[mask] + 1]
+    try:
+        return metrics(blocks(), data.n_items, processes)
+    finally:
+        model.train(training)

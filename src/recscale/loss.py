@@ -1,9 +1,9 @@
 """Cross-entropy over the full catalogue without the full logits.
 
 Equivalent to `F.cross_entropy(hidden @ output.T, target, reduction="sum")`. Targets are taken in
-chunks; a chunk's logits are turned into its gradient in place and dropped, so memory is
-CHUNK_BYTES of logits whatever the number of targets, and the exponential is taken once, not once
-forward and once backward.
+chunks; a chunk's logits become its probabilities and then its share of both gradients, and its
+memory is used again, so no more than one chunk of logits exists, and the exponential is taken once,
+not once forward and once backward.
 """
 
 from __future__ import annotations
@@ -13,48 +13,54 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 2**22  # of logits: stays in a last-level cache
+CHUNK_BYTES = 2**28  # of logits at most
+CHUNK_ROWS = 512  # targets at most, on a CPU: the chunk stays in a cache, the products are still large
+TINY = torch.finfo(torch.float32).tiny
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Takes the item table whole, padding row included, so that its gradient is made only once."""
+
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, output: Tensor, target: Tensor) -> Tensor:
-        n, n_items = len(hidden), len(output)
-        table = output.to(hidden.dtype)  # bfloat16 where the model computes in it
-        rows = max(1, CHUNK_BYTES // (n_items * hidden.element_size()))
-        buffer = hidden.new_empty(min(rows, n), n_items)
+    def forward(ctx: Any, hidden: Tensor, item_table: Tensor, target: Tensor) -> Tensor:
+        grad_table = torch.zeros_like(item_table)
+        grad_output = grad_table[1:]
         grad_hidden = torch.empty_like(hidden)
-        grad_output = output.new_zeros(output.shape[::-1])  # (d, n_items): the faster way round
+        output = item_table[1:].to(hidden.dtype)  # bfloat16 where the model computes in it
+        n, n_items = len(hidden), len(output)
+        rows = max(1, CHUNK_BYTES // (n_items * hidden.element_size()))
+        if hidden.device.type == "cpu":
+            rows = min(rows, CHUNK_ROWS)
+        buffer = hidden.new_empty(min(rows, n), n_items)
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for begin in range(0, n, rows):
             h, t = hidden[begin : begin + rows], target[begin : begin + rows]
-            logits = torch.mm(h, table.T, out=buffer[: len(h)])
-            picked = logits.gather(1, t[:, None]).squeeze(1)
-            peak = logits.amax(1, keepdim=True)
-            total = logits.sub_(peak).exp_().sum(1, dtype=torch.float32)
-            loss += (total.log() + peak.squeeze(1) - picked).sum()
-            # d loss / d logits = softmax - one-hot; 1/total goes to the thin factors, not the chunk
-            scale = (1 / total).to(h.dtype)[:, None]
-            grad_hidden[begin : begin + rows] = (logits @ table) * scale - table[t]
-            grad_output += (h * scale).T @ logits  # summed in float32 over chunks
-        grad_output = grad_output.T.contiguous()
-        grad_output.index_add_(0, target, hidden.to(output.dtype), alpha=-1)
-        ctx.save_for_backward(grad_hidden, grad_output)
+            p = torch.mm(h, output.T, out=buffer[: len(h)])
+            torch.softmax(p, 1, out=p)
+            loss -= p.gather(1, t[:, None]).float().clamp_min(TINY).log().sum()
+            # d loss / d logits = p - one-hot; the one-hot part of all chunks follows below
+            torch.mm(p, output, out=grad_hidden[begin : begin + rows])
+            if hidden.dtype == item_table.dtype:
+                grad_output.addmm_(p.T, h)
+            else:
+                grad_output += p.T @ h  # summed in float32 over chunks
+        grad_hidden -= output[target]
+        grad_output.index_add_(0, target, hidden.to(item_table.dtype), alpha=-1)
+        ctx.gradients = grad_hidden, grad_table
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad_hidden, grad_output = ctx.saved_tensors
-        return (
-            grad_hidden * grad.to(grad_hidden.dtype),
-            grad_output * grad.to(grad_output.dtype),
-            None,
-        )
+        grad_hidden, grad_table = ctx.gradients
+        del ctx.gradients
+        return grad_hidden.mul_(grad.to(grad_hidden.dtype)), grad_table.mul_(grad), None
 
 
-def cross_entropy_sum(hidden: Tensor, output: Tensor, target: Tensor) -> Tensor:
-    """Summed cross-entropy in nats of `target` rows of `output` under softmax(hidden @ output.T).
+def cross_entropy_sum(hidden: Tensor, item_table: Tensor, target: Tensor) -> Tensor:
+    """Summed cross-entropy in nats of item ids `target` under softmax over items 1..n_items.
 
-    hidden (n, d), output (n_items, d), target (n,) int64 in 0..n_items-1. Returns a scalar.
+    hidden (n, d), item_table (n_items + 1, d) with padding as row 0, target (n,) int64 rows of the
+    output layer, 0..n_items-1. Returns a scalar. A target of probability below 1.2e-38 (a gap of 87
+    nats) counts as 87 nats. The gradients are made here and used up by the first `backward`.
     """
-    return _ChunkedCrossEntropy.apply(hidden, output, target)  # type: ignore
+    return _ChunkedCrossEntropy.apply(hidden, item_table, target)  # type: ignore

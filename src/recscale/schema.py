@@ -65,7 +65,7 @@ def _explain(error: Any) -> str:
         pattern = error.schema.get("propertyNames", {}).get("pattern")
         legal += [f"names like {pattern}"] if pattern else []
         return f"{text}; legal: {', '.join(legal)}"
-    if error.validator == "type" and isinstance(error.instance, str) and error.schema["type"] == "number":
+    if error.validator == "type" and isinstance(error.instance, str) and "number" in error.schema["type"]:
         text += " (YAML reads 1e-3 as text: write 0.001)"
     meaning = error.schema.get("description")
     return f"{text}; {meaning}" if meaning and error.validator != "required" else text

@@ -77,7 +77,7 @@ def load(folder: Path) -> Sequences:
         raise InputError(f"{path}: has no users")
     lists = table["items"].combine_chunks()
     return Sequences(
-        items=lists.values.to_numpy(),
+        items=np.array(lists.values),  # a copy torch may share: Arrow's own is read-only
         offsets=lists.offsets.to_numpy().astype(np.int64),
         withheld=table["withheld"].to_numpy().astype(np.int64),
         sample_rank=table["sample_rank"].to_numpy().astype(np.int64),

@@ -17,7 +17,7 @@ from recscale.errors import InputError
 from recscale.schema import check, read_yaml
 
 # Bumped by hand exactly when a change makes a training give other numbers: every run retrains.
-TRAIN_RECIPE = 1
+TRAIN_RECIPE = 2
 PREPARE_RECIPE = 1  # the same for prepared data
 
 # Over these keys the runs of one law may differ; learning rates belong to a size.
@@ -48,27 +48,48 @@ class Run:
     n_heads: int = 1
     max_len: int = 50  # items of context (LSRM: 50)
     stride: int = 50  # a window takes the loss on its last `stride` positions
-    dropout: float = 0.1
+    dropout: float = 0.1  # residual and attention dropout of the first block
+    dropout_last: float | None = None  # of the last block, a straight line between; none: as the first
+    dropout_embedding: float | None = None  # none: as `dropout`
     epochs: int = 1
     batch_size: int = 32  # windows a step
-    warmup: float = 0.1  # share of all steps
+    schedule: str = "cosine"  # or constant, with a linear cooldown to zero
+    warmup: float = 0.1  # share of all steps; of the first `test_epochs` under a constant schedule
+    cooldown: float = 0.2  # constant schedule: last share of the training
+    test_epochs: tuple[int, ...] = ()  # epochs also evaluated on test; never used to choose
+    weight_decay: float = 0.0  # L2 inside Adam (LSRM: 1e-8)
+    decoupled_decay: bool = False  # as AdamW does it
+    switch_patience: int = 0  # epochs without a better valid loss until SGD follows Adam; 0: never
+    switch_learning_rate: float | None = None  # of SGD, times the schedule
     data_fraction: float = 1.0  # share of users, nested: 0.25 is inside 0.5
     seed: int = 1
     recipe: int = TRAIN_RECIPE
 
     def __post_init__(self) -> None:
-        settings = {key: value for key, value in asdict(self).items() if key not in NOT_IN_FILE}
+        object.__setattr__(self, "test_epochs", tuple(sorted(set(self.test_epochs))))
+        settings = {k: v for k, v in asdict(self).items() if k not in NOT_IN_FILE and v is not None}
+        settings["test_epochs"] = list(self.test_epochs)
         check(settings, "study", self.size, part="run")
+        if isinstance(self.learning_rate, Mapping):
+            raise InputError(f"{self.size}: learning_rate: a run has a number, rules are for study files")
         for field in fields(self):  # 1 and 1.0 are the same run
             value = getattr(self, field.name)
-            if field.type == "float" and not math.isfinite(value):
-                raise InputError(f"{self.size}: {field.name}: {value} is not a finite number")
-            if field.type in ("float", "int"):
-                object.__setattr__(self, field.name, {"float": float, "int": int}[field.type](value))
+            kind = {"float": float, "float | None": float, "int": int}.get(str(field.type))
+            if kind is not None and value is not None:
+                if not math.isfinite(value):
+                    raise InputError(f"{self.size}: {field.name}: {value} is not a finite number")
+                object.__setattr__(self, field.name, kind(value))
         if self.d_model % self.n_heads:
             raise InputError(f"{self.size}: n_heads: {self.n_heads} does not divide the width {self.d_model}")
         if self.stride > self.max_len:
             raise InputError(f"{self.size}: stride: {self.stride} is above max_len={self.max_len}")
+        if self.test_epochs and self.test_epochs[-1] > self.epochs:
+            last = self.test_epochs[-1]
+            raise InputError(f"{self.size}: test_epochs: {last} is above epochs={self.epochs}")
+        if (self.switch_patience > 0) != (self.switch_learning_rate is not None):
+            raise InputError(
+                f"{self.size}: switch_patience and switch_learning_rate: the switch to SGD needs both"
+            )
 
     @property
     def size(self) -> str:
@@ -124,8 +145,15 @@ class Run:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name not in shown and value != field.default:
-                parts.append(f"{field.name}{value:g}")
+                parts.append(f"{field.name}{_short(value)}")
         return "-".join(parts)
+
+
+def _short(value: Any) -> str:
+    """A setting as part of a folder name."""
+    if isinstance(value, tuple):
+        return ".".join(str(part) for part in value)
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -212,7 +240,7 @@ def _check_law(law: Law, runs: Mapping[str, Run], where: str) -> None:
         raise InputError(f"{where}.where: selects none of the {len(runs)} runs")
     if law.x in LAW_MAY_VARY:
         for key in asdict(chosen[0]):
-            found = sorted({getattr(run, key) for run in chosen})
+            found = {getattr(run, key) for run in chosen}
             if key not in LAW_MAY_VARY[law.x] and len(found) > 1:
                 raise InputError(f"{where}.where: mixes {key} {_list(found)}; name one of them")
         rates: dict[Any, set[float]] = {}
@@ -227,7 +255,7 @@ def _check_law(law: Law, runs: Mapping[str, Run], where: str) -> None:
 
 
 def _list(values: Iterable[Any]) -> str:
-    return ", ".join(str(value) for value in sorted(values))
+    return ", ".join(str(value) for value in sorted(values, key=lambda v: (str(type(v)), v)))
 
 
 def _grid(content: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any]]:
@@ -251,7 +279,19 @@ def _grid(content: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any]]:
                 check(settings, "study", f"{path}: grid.{number} ({name})", part="run")
                 if "learning_rate" not in settings:
                     raise InputError(f"{path}: sizes.{name}.learning_rate: is missing")
+                settings["learning_rate"] = peak_rate(settings["learning_rate"], d_model)
                 yield settings | shape
+
+
+def peak_rate(rule: float | Mapping[str, float], d_model: int) -> float:
+    """A learning rate given as it is, or by the rule `base * (d_model / width) ** power`.
+
+    Adam's best rate falls with width, for hidden matrices as 1/width (power -1: Yang et al. 2022,
+    Tensor Programs V). Two digits are kept, so that specs and folder names stay readable.
+    """
+    if not isinstance(rule, Mapping):
+        return rule
+    return float(f"{rule['base'] * (d_model / rule['width']) ** rule['power']:.2g}")
 
 
 def check_dataset(study: Study, datasets: Path) -> None:

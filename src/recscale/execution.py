@@ -1,0 +1,152 @@
+"""How a run is computed, as against what it computes: device, precision, kernels, memory.
+
+Chosen from what the machine has, set by hand on the command line, recorded in the point and in the
+resume state. Nothing here is part of a spec: results agree up to rounding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import os
+import platform
+import resource
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recscale import __version__
+from recscale.errors import InputError
+from recscale.model import ATTENTION
+
+PRECISION = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+LEGAL: dict[str, tuple[Any, ...]] = {
+    "device": ("cpu", "cuda"),
+    "precision": tuple(PRECISION),
+    "attention": tuple(ATTENTION),
+    "compile": (False, True),
+    "allocator": ("keep", "default"),
+    "recompute": (False, True),
+}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One way to compute a run. `micro_batch`: windows at once, 0 for the whole batch."""
+
+    device: str
+    precision: str
+    attention: str
+    compile: bool
+    allocator: str
+    recompute: bool
+    micro_batch: int
+    threads: int
+    processes: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of matrix products; weights, sums and the optimizer are float32 always."""
+        return PRECISION[self.precision]
+
+
+def choose(by_hand: Mapping[str, Any], threads: int) -> Execution:
+    """What this machine does best, but for what is set by hand.
+
+    Device: the GPU where there is one. Precision: bfloat16 on GPUs and on CPUs whose instructions
+    multiply it (AVX512-BF16: 2.3 times the float32 rate, AMX: 4 times), else float32 (emulated
+    bfloat16 is a hundred times slower). Attention: fused on GPUs, plain on CPUs. Compilation: not
+    by itself; docs/performance.md has what it brings. Allocator: `keep` freed memory under glibc,
+    where giving it back costs a page fault for every tensor. Raises InputError for what is not legal.
+    """
+    for key, value in by_hand.items():
+        if key in LEGAL and value not in LEGAL[key]:
+            raise InputError(f"{key}: {value!r} is not one of {', '.join(map(str, LEGAL[key]))}")
+    device = by_hand.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda is not there: torch sees no GPU")
+    on_gpu = device == "cuda"
+    chosen: dict[str, Any] = {
+        "device": device,
+        "precision": "bfloat16" if on_gpu or _multiplies_bfloat16() else "float32",
+        "attention": "fused" if on_gpu else "plain",
+        "compile": False,
+        "allocator": "keep" if not on_gpu and platform.libc_ver()[0] == "glibc" else "default",
+        "recompute": False,
+        "micro_batch": 0,
+        "threads": threads,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+    return Execution(**chosen | dict(by_hand))
+
+
+def resume(
+    now: Execution, saved: Mapping[str, Any], by_hand: Mapping[str, Any]
+) -> tuple[Execution, list[str]]:
+    """The execution of a resumed run, and what it changes of the saved one, in words.
+
+    What the saved run chose is kept where it was not set by hand. The number of threads and of
+    processes may change: they are the caller's. A change of the rest is for the caller to refuse.
+    """
+    free = {"threads", "processes"}
+    kept = {f.name: saved[f.name] for f in fields(Execution) if f.name not in free | set(by_hand)}
+    if kept.get("device") == "cuda" and not torch.cuda.is_available():
+        kept = {}  # everything follows from the device
+    resumed = Execution(**asdict(now) | kept)
+    changes = [
+        f"{f.name} {saved[f.name]} -> {getattr(resumed, f.name)}"
+        for f in fields(Execution)
+        if f.name not in free and saved[f.name] != getattr(resumed, f.name)
+    ]
+    return resumed, changes
+
+
+def apply(execution: Execution) -> None:
+    """Set what is set once a process: threads and the allocator."""
+    torch.set_num_threads(execution.threads)
+    if execution.allocator == "keep":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block of its own mapping
+        libc.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+
+
+def _multiplies_bfloat16() -> bool:
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text() if info.exists() else ""
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def machine(execution: Execution) -> dict[str, Any]:
+    """Where and with what a point was made, as its metrics.json has it."""
+    peak, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, processor()
+    if execution.device == "cuda":
+        peak, name = torch.cuda.max_memory_allocated(), torch.cuda.get_device_name()
+    root = Path(__file__).resolve().parents[2]
+    commit = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "peak_memory_bytes": peak,
+        "device": f"{execution.device} {name}",
+        "precision": execution.precision,
+        "threads": execution.threads,
+        "execution": asdict(execution),
+        "versions": {"recscale": __version__, "torch": torch.__version__, "numpy": np.__version__},
+        "commit": commit.stdout.strip() or None,
+        "host": platform.node(),
+        "job_id": os.environ.get("SLURM_JOB_ID"),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def processor() -> str:
+    """Name of the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
