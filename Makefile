@@ -10,7 +10,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
-.PHONY: run install test test-all lint clean
+.PHONY: run install test test-all lint bench-peers clean
 run: install
 	source $(BIN)/activate && snakemake --cores $(CORES) $(if $(STUDY),--config study=$(STUDY)) && recscale report $(STUDY)
 
@@ -36,5 +36,14 @@ test-all: .venv/installed-dev # the heavy ones too
 lint: .venv/installed-dev
 	source $(BIN)/activate && ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow
 
+# The libraries that recscale bench compares itself with, each in an environment of its own.
+bench-peers: .venv/installed .peers/rectools/installed .peers/recbole/installed
+	source $(BIN)/activate && recscale bench --peers .peers --json bench.json
+
+.peers/%/installed: benchmarks/peers/%.lock.txt
+	$(PYTHON) -m venv .peers/$*
+	.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .peers

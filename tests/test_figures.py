@@ -1,6 +1,6 @@
 """Figures say what the tables and the laws say, and files hold what the figures show."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from recscale.errors import InputError
 from recscale.figures import FIGURES, METRICS, Tables, draw
 from recscale.files import write_json
 from recscale.laws import Status, fit_law
+from recscale.points import settings
 from recscale.schema import SCHEMAS
 from recscale.study import Law, Run, Study, n_non_embedding, select
 
@@ -39,14 +40,15 @@ def make(diverged=(), shapes=SHAPES, laws=LAWS, references=REFERENCES):
         loss += (run.seed - 1) / 100
         gone = run.name() in diverged
         row = {"run": run.name(), "size": run.size, "status": "diverged" if gone else "finished"}
-        row |= {"N": n, "D": d, "chosen_epoch": None if gone else 2, **asdict(run)}
+        row |= {"N": n, "D": d, "chosen_epoch": None if gone else 2, **settings(run)}
         row |= {"valid_loss": None if gone else loss - 0.05}
         if not gone:
             row |= {"test_loss": loss, "HR@10": 1 / loss, "NDCG@10": 0.5 / loss}
         points.append(row)
         for epoch in () if gone else (1, 2, 3):
             losses = {"train_loss": loss + 1 / epoch, "valid_loss": loss - 0.05 + abs(epoch - 2)}
-            curves.append({"run": run.name(), "size": run.size, "epoch": epoch} | losses)
+            tested = {"finished": epoch == 3, "test_loss": loss if epoch > 1 else np.nan}
+            curves.append({"run": run.name(), "size": run.size, "epoch": epoch} | losses | tested)
     study = Study("toy", "Toy", "toy", {run.name(): run for run in runs}, laws, tuple(FIGURES))
     table, fits = pd.DataFrame(points), {}
     absent = [column for column in ("test_loss", *METRICS) if column not in table]

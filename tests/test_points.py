@@ -25,7 +25,7 @@ def point(run, test_loss=4.0):
     ]
     made = {"spec": json.loads(run.spec()), "status": "finished", "epochs": epochs}
     made |= {"N": 12 * run.d_model**2, "N_total": 9, "D": 10, "D_seen": 20, "C": 5, "n_items": 3}
-    made |= {"chosen_epoch": 2, "test": {"loss": test_loss, "HR@10": 0.3}}
+    made |= {"chosen_epoch": 2, "test": {"loss": test_loss, "HR@10": 0.3}, "tests": []}
     made |= {"seconds": 1.0, "targets_per_second": 2.0, "peak_memory_bytes": 3, "device": "cpu"}
     return made | {"precision": "float32", "threads": 1, "commit": None, "data_sha256": "00"}
 
@@ -47,6 +47,28 @@ def test_one_row_a_run_and_one_a_run_and_epoch(tmp_path, references):
     assert points["beats_popularity"].to_list() == [False, True]
     assert len(curves) == 4
     assert curves["valid_HR@10"].to_list() == [0.1, 0.2, 0.1, 0.2]
+    assert curves["finished"].to_list() == [False, True, False, True]
+    assert curves["test_loss"].isna().all()
+
+
+def test_tested_epochs_are_in_the_curves(tmp_path, references):
+    """Of a cosine in the row of their epoch; cooled-down branches in rows of their own."""
+    tested = [
+        {"epoch": e, "finished": True, "valid": {"loss": 3.0}, "test": {"loss": 3.0 + e}} for e in (1, 2)
+    ]
+    for schedule in ("cosine", "constant"):
+        run = Run("x", 1, 8, 0.01, epochs=2, test_epochs=(1, 2), schedule=schedule)
+        study = Study("s", "t", "x", {"only": run}, {}, ())
+        write(tmp_path / schedule, "only", point(run) | {"tests": tested})
+        points, curves = collect(study, tmp_path / schedule, references)
+        assert points["test_epochs"].to_list() == ["1.2"]
+        branch = [] if schedule == "cosine" else [(1, True, 4.0)]
+        first = 4.0 if schedule == "cosine" else None
+        rows = (
+            curves[["epoch", "finished", "test_loss"]].astype(object).where(curves["test_loss"].notna(), None)
+        )
+        rows[["epoch", "finished"]] = curves[["epoch", "finished"]]
+        assert [tuple(row) for row in rows.to_numpy()] == [(1, False, first), (2, True, 5.0), *branch]
 
 
 def test_a_diverged_run_is_a_row_without_losses(tmp_path, references):

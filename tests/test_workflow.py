@@ -198,33 +198,31 @@ def test_status_prints_the_grid(project):
     assert re.search(rf"{point.name} +missing", done.stdout)
 
 
-LONG = STUDY | {
-    "run": STUDY["run"] | {"epochs": 60, "data_fraction": 0.01},
-    "sizes": {"1x8": {}},
-    "grid": [{"seed": [1, 2, 3]}],
-    "laws": {},
-    "figures": [],
-}
-
-
-@pytest.fixture
-def long(finished, tmp_path):
-    """Three runs of 60 short epochs, with the data of the finished project."""
-    project = make_project(tmp_path / "long", LONG)
+def long(project, finished, epochs):
+    """A project with three runs of many short epochs, on the data of the finished one; their folders."""
+    study = STUDY | {
+        "run": STUDY["run"] | {"epochs": epochs, "data_fraction": 0.01},
+        "sizes": {"1x8": {}},
+        "grid": [{"seed": [1, 2, 3]}],
+        "laws": {},
+        "figures": [],
+    }
+    make_project(project, study)
     shutil.copytree(finished / "results/data", project / "results/data")
-    return project
+    names = [f"1x8-e{epochs}-lr0.02-f0.01-s{seed}-batch_size8" for seed in (1, 2, 3)]
+    return [project / "results/tiny/runs" / name for name in names]
 
 
-def epochs_done(project, run):
-    log = project / f"results/tiny/logs/train/{run}.log"
-    return log.read_text().count(": epoch ") if log.exists() else 0
+def log_of_run(run):
+    path = run.parents[1] / f"logs/train/{run.name}.log"
+    return path.read_text() if path.exists() else ""
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=200):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def start(project):
@@ -234,39 +232,52 @@ def start(project):
     )  # fmt: skip
 
 
-RUNS = [f"1x8-e60-lr0.02-f0.01-s{seed}-batch_size8" for seed in (1, 2, 3)]
-
-
-def test_ctrl_c_loses_at_most_the_epoch_in_progress(long):
-    process = start(long)
-    wait_for(lambda: all(epochs_done(long, run) >= 2 for run in RUNS[:2]))
+def test_ctrl_c_saves_where_it_is_and_the_next_start_goes_on_there(finished, tmp_path):
+    """Runs of a million epochs: they cannot end before they are interrupted."""
+    runs = long(tmp_path / "long", finished, 1_000_000)[:2]
+    process = start(tmp_path / "long")
+    wait_for(lambda: all(": epoch 2/" in log_of_run(run) for run in runs))
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
-    epochs = {run: epochs_done(long, run) for run in RUNS[:2]}
-    done = snakemake(long)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for run, n in epochs.items():
-        log = (long / f"results/tiny/logs/train/{run}.log").read_text()
-        continued = re.search(r"continues after epoch (\d+)", log)
-        assert continued is not None
-        assert n - 1 <= int(continued.group(1)) <= n
+    places = []
+    for run in runs:
+        stopped = re.search(r"stopped by SIGINT in epoch (\d+) after step (\d+) of", log_of_run(run))
+        assert stopped is not None, log_of_run(run)[-500:]
+        places.append((int(stopped[1]) - 1, int(stopped[2])))
+        assert (run / "last.safetensors").exists()
+        assert not (run / "running.json").exists()
+    process = start(tmp_path / "long")
+    wait_for(lambda: all(": continues after" in log_of_run(run) for run in runs))
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    for run, (epoch, step) in zip(runs, places, strict=True):
+        where = f"after epoch {epoch}" + (f", step {step} of" if step else "")
+        assert f": continues {where}" in log_of_run(run)
 
 
-def test_a_killed_controller_trains_no_finished_point_again(long):
+def test_a_killed_controller_trains_no_finished_point_again(finished, tmp_path):
     """SIGKILL to Snakemake alone: its trainings go on and finish; the next start keeps them."""
-    process = start(long)
-    wait_for(lambda: all(epochs_done(long, run) >= 1 for run in RUNS[:2]))
+    project = tmp_path / "long"
+    runs = long(project, finished, 4)
+    process = start(project)
+    wait_for(lambda: all((run / "running.json").exists() for run in runs[:2]))
+    trainings = [json.loads((run / "running.json").read_text())["pid"] for run in runs[:2]]
+    for pid in trainings:  # they shall not end before their controller does
+        os.kill(pid, signal.SIGSTOP)
+    assert not any((run / "metrics.json").exists() for run in runs)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    points = [long / f"results/tiny/runs/{run}/metrics.json" for run in RUNS]
+    for pid in trainings:
+        os.kill(pid, signal.SIGCONT)
+    points = [run / "metrics.json" for run in runs]
     wait_for(lambda: all(point.exists() for point in points[:2]))
     before = [point.stat().st_mtime_ns for point in points[:2]]
-    locked = snakemake(long)
+    locked = snakemake(project)
     assert locked.returncode == 1
     assert "--unlock" in locked.stdout + locked.stderr
-    assert snakemake(long, "--unlock").returncode == 0
-    assert planned(long) == {"train": 1, "references": 1, "collect": 1}
-    assert snakemake(long).returncode == 0
+    assert snakemake(project, "--unlock").returncode == 0
+    assert planned(project) == {"train": 1, "references": 1, "collect": 1}
+    assert snakemake(project).returncode == 0
     assert [point.stat().st_mtime_ns for point in points[:2]] == before
     assert points[2].exists()
 

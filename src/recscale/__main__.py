@@ -134,6 +134,25 @@ def status(args: argparse.Namespace) -> None:
     _say(f"{len(table)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
 
 
+def bench(args: argparse.Namespace) -> None:
+    from recscale import bench
+
+    if args.quality:
+        if args.peers is None:
+            raise InputError("--quality: needs --peers DIR, the environments that make bench-peers makes")
+        name = args.quality
+        rows = bench.headline(
+            name, args.data, range(1, args.rounds + 1), 5, args.limit, args.threads, args.peers, _say
+        )
+    else:
+        rows = bench.bench(
+            args.sizes, args.items, args.precision, args.rounds, args.seconds, args.threads, args.peers, _say
+        )
+    _say(bench.table(rows))
+    if args.json is not None:
+        files.write_json(args.json, rows)
+
+
 def report(args: argparse.Namespace) -> None:
     from recscale.report import report
 
@@ -205,6 +224,21 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("figure", help="a name under `figures` in the study file")
     sub.add_argument("--results", type=Path, required=True, help="reads: results/<study>")
     sub.add_argument("--out", type=Path, required=True, help="writes: PNG; PDF and CSV beside it")
+
+    sub = verb(bench, "measure training and evaluation here, against the machine and other libraries")
+    sub.add_argument("--sizes", nargs="+", default=["2x64", "4x128", "12x256", "24x512"], metavar="SIZE")
+    sub.add_argument("--items", nargs="+", type=_positive, default=[3706, 26744], help="catalogues")
+    sub.add_argument(
+        "--precision", nargs="+", choices=["bfloat16", "float32"], default=["bfloat16", "float32"]
+    )
+    sub.add_argument("--rounds", type=_positive, default=3, help="rounds of all, or seeds (default 3)")
+    sub.add_argument("--seconds", type=_positive, default=10, help="of measured steps each, at least")
+    sub.add_argument("--threads", type=_positive, default=2)
+    sub.add_argument("--peers", type=Path, help="reads: the environments of make bench-peers")
+    sub.add_argument("--quality", choices=["rectools", "recbole"], help="seconds to its best NDCG@10")
+    sub.add_argument("--data", type=Path, default=Path("results/data/ml-1m"), help="reads: for --quality")
+    sub.add_argument("--limit", type=_positive, default=3600, help="seconds of a peer's training (--quality)")
+    sub.add_argument("--json", type=Path, help="writes: the rows")
 
     config = Path("config/config.yaml")
     sub = verb(status, "print the grid of a study: done, running, missing")

@@ -141,6 +141,7 @@ def learning_curves(tables: Tables) -> Drawn:
     table["series"] = table["series"].replace("run", "chosen_epoch")
     ends = table.loc[table["series"] == "chosen_epoch", "run"]
     curves = tables.curves[tables.curves["run"].isin(ends)] if len(ends) else pd.DataFrame()
+    curves = curves[curves["train_loss"].notna()] if len(curves) else curves  # no branches
     parts = [table]
     for series in ("valid_loss", "train_loss") if len(curves) else ():
         part = curves.rename(columns={"epoch": "x", series: "y"}).assign(series=series, name="")
@@ -164,6 +165,40 @@ def learning_curves(tables: Tables) -> Drawn:
     handles = [Line2D([], [], color=marks.GREY, **look) for look in looks.values()]
     _finish(figure, tables, "Learning curves", table, handles, inks)
     return figure, _named(table, "epoch", "loss")
+
+
+def loss_vs_epochs(tables: Tables) -> Drawn:
+    """Test loss against the epochs trained, one colour a size: finished points and points of curves.
+
+    All the data; each run whose `test_epochs` were measured, or that ended there.
+    """
+    inks, full = _inks(tables), set(_full(tables.tuned())["run"])
+    curves = tables.curves if len(tables.curves) else pd.DataFrame(columns=[*COLUMNS, "finished"])
+    rows = curves[curves["run"].isin(full)].rename(columns={"epoch": "x", "test_loss": "y"})
+    ends = tables.points[tables.points["run"].isin(full)]
+    ends = ends.assign(x=ends["epochs"], y=ends["test_loss"], finished=True)
+    ends = ends[ends["chosen_epoch"] == ends["epochs"]]  # else the test is of an earlier epoch
+    rows = pd.concat([rows.dropna(subset="y"), ends]).drop_duplicates(["run", "x"])
+    rows = rows.assign(name="", series=np.where(rows["finished"], "finished", "curve"))
+    table = rows.sort_values(["size", "x"]).reindex(columns=COLUMNS)
+    figure, axis = marks.loss_panel(table, "test loss (nats)")
+    looks: dict[str, dict[str, Any]] = {
+        "finished": {"marker": "o", "ms": 5, "label": "finished: rate at zero"},
+        "curve": {"marker": "o", "ms": 4, "mfc": "white", "label": "on the way of a longer run"},
+    }
+    for size, points in table.groupby("size", sort=False):
+        done = points[points["series"] == "finished"].groupby("x")["y"].mean()
+        axis.plot(done.index, done, color=inks[size], lw=1)
+        for row in marks.rows(points, *looks):
+            axis.plot(row.x, row.y, color=inks[size], linestyle="", **looks[row.series])
+    axis.set_xscale("log")
+    ticks = sorted(set(table["x"].dropna().astype(int)))
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
+    axis.set_xlabel("epochs")
+    handles = [Line2D([], [], color=marks.GREY, linestyle="", **look) for look in looks.values()]
+    _finish(figure, tables, "Repetition of the data", table, handles, inks)
+    return figure, _named(table, "epochs", "test_loss")
 
 
 def metrics_vs_n(tables: Tables) -> Drawn:
@@ -223,6 +258,7 @@ FIGURES: dict[str, Callable[[Tables], Drawn]] = {
     "loss_vs_n": loss_vs_n,
     "loss_vs_d": loss_vs_d,
     "learning_curves": learning_curves,
+    "loss_vs_epochs": loss_vs_epochs,
     "metrics_vs_n": metrics_vs_n,
     "learning_rates": learning_rates,
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from recscale.study import Run, Study
 COUNTS = ("N", "N_total", "D", "D_seen", "C", "n_items")
 COSTS = ("seconds", "targets_per_second", "peak_memory_bytes")
 MACHINE = ("device", "precision", "threads", "data_sha256", "commit")
-POINT = ("spec", "status", "test", "epochs", "chosen_epoch", *COUNTS, *COSTS, *MACHINE)
+POINT = ("spec", "status", "test", "tests", "epochs", "chosen_epoch", *COUNTS, *COSTS, *MACHINE)
 STALE = 120  # seconds without a logged step after which a run does not count as running
 
 
@@ -54,19 +56,13 @@ def collect(study: Study, runs_dir: Path, references_file: Path) -> tuple[pd.Dat
             "valid_loss": chosen.get("valid", {}).get("loss"),
             **{f"test_{key}" if key == "loss" else key: value for key, value in test.items()},
             "beats_popularity": bool(test) and test["loss"] < references["popularity"]["test"]["loss"],
-            **asdict(run),
+            **settings(run),
             **{key: point[key] for key in (*COSTS, *MACHINE)},
         }
         points.append(row)
-        for epoch in point["epochs"]:
-            valid = {f"valid_{key}": value for key, value in epoch["valid"].items()}
-            curves.append({"run": name, "size": run.size, "N": point["N"]} | {
-                "data_fraction": run.data_fraction,
-                "learning_rate": run.learning_rate,
-                "seed": run.seed,
-                "epoch": epoch["epoch"],
-                "train_loss": epoch["train_loss"],
-            } | valid)  # fmt: skip
+        about = {"run": name, "size": run.size, "N": point["N"], "data_fraction": run.data_fraction}
+        about |= {"learning_rate": run.learning_rate, "seed": run.seed}
+        curves += [about | row for row in _curve(point, run)]
     table = pd.DataFrame(points)
     if table["data_sha256"].nunique() > 1:
         odd = table.drop_duplicates("data_sha256")["run"].tolist()
@@ -75,6 +71,44 @@ def collect(study: Study, runs_dir: Path, references_file: Path) -> tuple[pd.Dat
             "metrics.json of the older ones to train them again"
         )
     return table, pd.DataFrame(curves)
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """The settings of a run as cells of a table: dropouts as they were used, epochs tested as text."""
+    cells = asdict(run) | {"test_epochs": ".".join(map(str, run.test_epochs)) or "none"}
+    for key in ("dropout_last", "dropout_embedding"):
+        cells[key] = run.dropout if cells[key] is None else cells[key]
+    if run.switch_learning_rate is None:
+        cells["switch_learning_rate"] = 0.0  # a blank would split groups of like runs
+    return cells
+
+
+def _curve(point: Mapping[str, Any], run: Run) -> Iterator[dict[str, Any]]:
+    """A row an epoch, with its test loss where it was tested, then one for each cooled-down branch.
+
+    `finished`: the learning rate had come to zero, so the row is a point and not part of a curve.
+    """
+    tests = {row["epoch"]: row for row in point["tests"]}
+    branches = run.schedule == "constant"
+    for epoch in point["epochs"]:
+        number = epoch["epoch"]
+        here = number in tests and not (branches and number < run.epochs)
+        yield {
+            "epoch": number,
+            "finished": number == run.epochs,
+            "train_loss": epoch["train_loss"],
+            "test_loss": tests[number]["test"]["loss"] if here else math.nan,
+            **{f"valid_{key}": value for key, value in epoch["valid"].items()},
+        }
+    for number, row in tests.items():
+        if branches and number < run.epochs:
+            yield {
+                "epoch": number,
+                "finished": True,
+                "train_loss": math.nan,
+                "test_loss": row["test"]["loss"],
+                **{f"valid_{key}": value for key, value in row["valid"].items()},
+            }
 
 
 def status(study: Study, runs_dir: Path, now: float | None = None) -> pd.DataFrame:
