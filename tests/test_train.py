@@ -272,6 +272,30 @@ def test_a_foreign_or_damaged_resume_state_is_set_aside(done, small_data, tmp_pa
     same_run(out, done)
 
 
+def test_checkpoints_take_two_percent_of_the_time_whatever_one_costs(small_data, tmp_path, monkeypatch):
+    """A checkpoint that takes as long as an epoch is written rarely: by the clock, made up here."""
+    clock, saves = [0.0], []
+
+    def slow(path, header, model, optimizer):
+        clock[0] += 1.0
+        saves.append(clock[0])
+
+    def step(self, chosen, true=trainer.Trainer._gradients):
+        clock[0] += 0.1
+        return true(self, chosen)
+
+    monkeypatch.setattr(trainer.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(trainer.Trainer, "_gradients", step)
+    monkeypatch.setattr(checkpoint, "save", slow)
+    run = dataclasses.replace(RUN, epochs=100)
+    train(run, small_data, tmp_path / "run", 1, quiet)
+    point = read(tmp_path / "run")
+    assert len(saves) >= 4
+    assert point["seconds_saving"] == pytest.approx(len(saves))
+    assert point["seconds_saving"] <= 0.02 * point["seconds"] + 1  # the first one told what it costs
+    assert np.diff(saves).min() >= 50
+
+
 def test_broken_lines_of_the_log_are_dropped_on_resume(done, small_data, tmp_path):
     out = tmp_path / "cut"
     interrupted(small_data, out)

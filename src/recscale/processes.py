@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 from collections.abc import Sequence
@@ -66,4 +67,5 @@ def join(device: str) -> Processes:
     if device == "cuda":
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=HOUR)
+    atexit.register(dist.destroy_process_group)
     return Processes(dist.get_rank(), world, local)

@@ -47,7 +47,7 @@ def train(
     users = data.in_fraction(run.data_fraction)
     if not (data.train_length[users] > 1).any():
         raise InputError(f"{data_dir}: data_fraction={run.data_fraction:g} has no train target")
-    processes = join(how.device)
+    processes = join(how.device)  # they part when the process ends
     say = say if processes.first else _silent
     out.mkdir(parents=True, exist_ok=True)
 
@@ -62,7 +62,10 @@ def train(
         def stop() -> str | None:
             return asked[0] if asked else taken()
 
-        state = _resume_state(out, {"spec": run.spec(), "data_sha256": data.sha256}, say)
+        belongs = {"spec": run.spec(), "data_sha256": data.sha256}
+        state = _resume_state(out, belongs, say) if processes.first else None
+        processes.wait()  # what the first has set aside, the others do not find
+        state = state if processes.first else _resume_state(out, belongs, say)
         if state is not None:
             how, changes = execution.resume(how, state[0]["execution"], by_hand or {})
             if changes and not allow_change:
@@ -77,7 +80,8 @@ def train(
             try:
                 trainer.continue_from(*state)
             except checkpoint.Unusable as error:
-                _set_aside(out, say, error)
+                if processes.first:
+                    _set_aside(out, say, error)
                 trainer = Trainer(run, data, users, out, how, processes, say, stop)
         trainer.train()
 
