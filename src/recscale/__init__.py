@@ -1,3 +1,3 @@
 """recscale: scaling laws for recommender models, from raw interaction logs to fitted laws."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -153,6 +154,28 @@ def bench(args: argparse.Namespace) -> None:
         files.write_json(args.json, rows)
 
 
+def plan(args: argparse.Namespace) -> None:
+    from recscale import plan
+
+    config = schema.read_yaml(args.config, "config")
+    content = study.load(
+        args.file or args.config.parent / "studies" / f"{args.study or config['study']}.yaml"
+    )
+    study.check_dataset(content, args.datasets)
+    results = Path(config["results_dir"])
+    entry = schema.read_yaml(args.datasets, "datasets")[content.dataset]
+    data = plan.counts(content.dataset, results / "data" / content.dataset, entry)
+    by_hand = {key: getattr(args, key) for key in ("precision", "recompute") if getattr(args, key)}
+    device = plan.here(args.threads) if args.device == "here" else plan.DEVICES.get(args.device)
+    if device is None:
+        raise InputError(f"--device: {args.device} is not one of here, {', '.join(plan.DEVICES)}")
+    how = plan.execute(device, args.devices, args.threads, by_hand)
+    table = plan.plan(content, data, results / content.name / "runs", device, how)
+    if args.json is not None:
+        files.write_json(args.json, json.loads(table.to_json(orient="records")))
+    _say(plan.text(table, device, how))
+
+
 def report(args: argparse.Namespace) -> None:
     from recscale.report import report
 
@@ -244,6 +267,18 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb(status, "print the grid of a study: done, running, missing")
     sub.add_argument("study", nargs="?", help="a study's name; default: the one in the config file")
     sub.add_argument("--config", type=Path, default=config, help="reads: where results live")
+
+    sub = verb(plan, "estimate time and memory of a study's runs here or on accelerators")
+    sub.add_argument("study", nargs="?", help="a study's name; default: the one in the config file")
+    sub.add_argument("--study", dest="file", type=Path, help="reads: a study file, instead of a name")
+    sub.add_argument("--config", type=Path, default=config, help="reads: where results live")
+    sub.add_argument("--datasets", type=Path, default=datasets, help="reads: the datasets file")
+    sub.add_argument("--device", default="here", help="here (default, measured), A100-80GB, H100 or H200")
+    sub.add_argument("--devices", type=_positive, default=1, help="that train one run together (default 1)")
+    sub.add_argument("--threads", type=_positive, default=1, help="processor cores of a run (default 1)")
+    sub.add_argument("--precision", choices=["bfloat16", "float32"], help="default: the device's best")
+    sub.add_argument("--recompute", action="store_true", help="activations again in backward")
+    sub.add_argument("--json", type=Path, help="writes: the rows")
 
     sub = verb(report, "write a study's report.html and print its laws and where things are")
     sub.add_argument("study", nargs="?", help="a study's name; default: the one in the config file")

@@ -68,7 +68,7 @@ def trainer(settings: Settings, data: sequences.Sequences, out: Path, **more: An
     """A trainer of the size in `settings`."""
     size = {key: settings[key] for key in ("n_layers", "d_model", "n_heads", "max_len", "seed")}
     run = Run(**{"dataset": "made-up", "learning_rate": 1e-3, "batch_size": settings["batch"]} | size | more)
-    by_hand = {"precision": settings["precision"]} if settings.get("precision") else {}
+    by_hand = {key: settings[key] for key in execution.LEGAL if settings.get(key) not in (None, "")}
     how = execution.choose(by_hand, settings["threads"])
     execution.apply(how)
     everyone = np.ones(data.n_users, bool)
