@@ -2,8 +2,9 @@
 
     python benchmarks/largest.py results/data/ml-1m /tmp/largest
 
-Takes the first users of a prepared dataset as a dataset of their own (so that the evaluation is
-small too), trains one epoch in steps of four windows, and prints losses, seconds and peak memory. 829,440,000 parameters in the blocks; weights, gradients and Adam's state are 13.4 GB.
+Takes the first users of a prepared dataset as a dataset of their own (so that the evaluation is small
+too), trains one epoch in steps of four windows, and prints losses, seconds and the peak memory.
+829,440,000 parameters in the blocks; weights, gradients and Adam's state are 13.4 GB.
 """
 
 from __future__ import annotations

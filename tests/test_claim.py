@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from recscale import claim as module
 from recscale.claim import NAME, claim
+from recscale.errors import Interrupted
 
 HOLD = """
 import sys, time
@@ -60,6 +62,33 @@ def test_the_second_waits_while_the_first_lives_and_ends_when_it_is_done(tmp_pat
     assert said == [
         f"{tmp_path.name}: is being trained by process {holder.pid} on {os.uname().nodename}; waiting"
     ]
+
+
+def test_who_waits_can_be_stopped(tmp_path, holder):
+    with pytest.raises(Interrupted, match="stopped by SIGTERM while waiting"):
+        claim(tmp_path, never, lambda _: None, lambda: "SIGTERM")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_claim_removed_by_hand_is_made_again(tmp_path):
+    held = claim(tmp_path, never, print)
+    (tmp_path / NAME).unlink()
+    assert held.check()
+    assert (tmp_path / NAME).exists()
+    held.release()
+
+
+def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
+    def link(*_):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(module.os, "link", link)
+    held = claim(tmp_path, never, print)
+    assert held.check()
+    with pytest.raises(Interrupted):  # and it keeps a second one out
+        claim(tmp_path, never, lambda _: None, lambda: "SIGTERM")
+    held.release()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_holder_of_this_machine_is_replaced_at_once(tmp_path, holder):

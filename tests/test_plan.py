@@ -1,18 +1,283 @@
+import dataclasses
 import json
+import math
+import shutil
 import statistics
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from conftest import REPO
+from recscale import execution, measure, plan, study
+from recscale.errors import InputError
+from recscale.model import Decoder
+from recscale.processes import ALONE
+from recscale.study import Run
+from recscale.train import train
+from recscale.trainer import Trainer
+from test_main import one_line, recscale
+
+H100 = plan.DEVICES["H100"]
+RUN = Run("made-up", 2, 48, 0.01, n_heads=4, batch_size=8)
+SMALL = plan.Counts(200, 30, 4000)
+
+
+def cpu(precision, **more):
+    """How a CPU computes it; threads and all else do not matter here."""
+    how = execution.choose({"device": "cpu", "precision": precision, "allocator": "default"}, 1)
+    return dataclasses.replace(how, **more)
+
+
+def trainer(run, n_items, folder, how):
+    """A trainer of `run` on full windows."""
+    settings = {"max_len": run.max_len, "n_items": n_items, "seed": 1}
+    data = measure.made_up(settings, 2 * run.batch_size)
+    return Trainer(run, data, np.ones(data.n_users, bool), folder, how, ALONE, print, lambda: None)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1), (3, 96, 3)])
+def test_parameters_are_the_models(shape):
+    (row,) = plan.plan(
+        study.Study("s", "", "x", {"r": Run("x", shape[0], shape[1], 0.1, n_heads=shape[2])}, {}, ()),
+        plan.Counts(100, 1000, 9000), REPO / "none", H100, plan.computed(H100, 1, 1, {}),
+    )  # fmt: skip
+    model = Decoder(1000, *shape, 50)
+    assert (row["N"], row["parameters"]) == tuple(model.counts().values())
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"dropout": 0.0},
+        {"dropout": 0.0, "dropout_embedding": 0.2},
+        {"n_layers": 3, "batch_size": 5, "max_len": 20, "stride": 20, "d_model": 32},
+        {"n_heads": 2},
+    ],
+)
+def test_activations_are_what_torch_saves(more, precision, tmp_path):
+    """All storages that autograd keeps but the parameters, in bytes; one position more or less."""
+    run, saved = dataclasses.replace(RUN, **more), {}
+    made = trainer(run, 100, tmp_path, cpu(precision))
+    weights = {p.untyped_storage().data_ptr() for p in made.model.parameters()}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage  # held, so that no address is used twice
+        return tensor
+
+    batch = made.batches.take(np.arange(run.batch_size))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        made.objective(batch.inputs, batch.places, batch.target)
+    torch_bytes = sum(storage.nbytes() for storage in saved.values())
+    assert plan.activations(run, run.batch_size, made.how) == pytest.approx(torch_bytes, rel=0.01)
+
+
+class Traffic(TorchDispatchMode):
+    """Bytes read and written by elementwise operations, views apart."""
+
+    PRODUCTS = ("mm", "addmm", "bmm", "addmm_")
+    VIEWS = (
+        "view", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "_unsafe_view",
+        "detach", "alias", "unbind", "as_strided", "empty", "empty_like", "empty_strided", "new_empty",
+    )  # fmt: skip
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if function.__name__.split(".")[0] not in self.PRODUCTS + self.VIEWS:
+            leaves = torch.utils._pytree.tree_leaves((args, kwargs, out))
+            self.bytes += sum(x.nbytes for x in leaves if isinstance(x, torch.Tensor))
+        return out
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_layers_bytes_are_those_of_its_operations(precision, tmp_path):
+    """By the difference that a layer makes, without what is by parameter and not by position."""
+    e = 2 if precision == "bfloat16" else 4
+
+    def layer(d_model, n_heads, batch):
+        counted = []
+        for n_layers in (1, 2):
+            run = dataclasses.replace(
+                RUN, n_layers=n_layers, d_model=d_model, n_heads=n_heads, batch_size=batch
+            )
+            made = trainer(run, 100, tmp_path, cpu(precision))
+            with Traffic() as traffic:
+                made._step(made.legs[0])
+            counted.append(traffic.bytes)
+        return counted[1] - counted[0]
+
+    per_position = (layer(64, 4, 16) - layer(64, 4, 8)) / (8 * 50)
+    formula = 64 * plan.LAYER_BYTES[e] + 4 * 50 * plan.SCORE_BYTES[e]
+    assert formula == pytest.approx(per_position, rel=0.1)
+
+
+def test_the_flops_timed_are_those_of_torch(tmp_path):
+    """A device that is slow at products alone: seconds are FLOPs, attention's divided by its share.
+
+    In bfloat16: torch does not count the in-place product of the float32 loss.
+    """
+    how = cpu("bfloat16")
+    made = trainer(RUN, 1000, tmp_path, how)
+    with FlopCounterMode(display=False) as counter:
+        made._step(made.legs[0])
+    products = plan.Device("p", "cpu", 1.0, 1.0, math.inf, math.inf, 0.0)
+    targets = RUN.batch_size * RUN.max_len
+    attention = 12 * RUN.n_layers * RUN.d_model * RUN.max_len * targets
+    timed = plan.step_seconds(products, how, RUN, 1000, targets) / plan.UNCOUNTED
+    assert timed - attention * (1 / plan.ATTENTION - 1) == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+RUNS = st.builds(
+    Run, st.just("x"), st.integers(1, 48), st.sampled_from([8, 64, 240, 1200]), st.just(0.01),
+    n_heads=st.sampled_from([1, 2, 8]), batch_size=st.sampled_from([1, 32, 256]), epochs=st.integers(1, 20),
+)  # fmt: skip
+
+
+@given(RUNS, st.sampled_from(["n_layers", "d_model", "batch_size"]), st.sampled_from(["bfloat16", "float32"]))
+def test_more_takes_more(run, key, precision):
+    how, larger = cpu(precision), dataclasses.replace(run, **{key: 2 * getattr(run, key)})
+    data = plan.Counts(1000, 2000, 100_000)
+    slow = plan.Device("slow", "cpu", 1e11, 5e10, 1e10, 1e10, 1e-6, 1e9, 1e8)
+    for estimate in (plan.step_seconds(slow, how, run, 2000, 50), plan.run_seconds(slow, how, run, data)):
+        assert 0 < estimate < math.inf
+    assert plan.step_seconds(slow, how, larger, 2000, 50) > plan.step_seconds(slow, how, run, 2000, 50)
+    assert plan.run_bytes(larger, data, how) >= plan.run_bytes(run, data, how)
+    assert plan.activations(larger, larger.batch_size, how) > plan.activations(run, run.batch_size, how)
+    again = dataclasses.replace(how, recompute=True)
+    assert plan.step_seconds(slow, again, run, 2000, 50) > plan.step_seconds(slow, how, run, 2000, 50)
+    assert plan.step_bytes(larger, 2000, again) <= plan.step_bytes(larger, 2000, how) * 1.2
+    more = dataclasses.replace(data, targets=2 * data.targets)
+    assert plan.run_seconds(slow, how, run, more) > plan.run_seconds(slow, how, run, data)
+
+
+def test_several_devices_divide_the_work_and_pay_for_the_exchange():
+    large = Run("x", 48, 1200, 1e-4, n_heads=24, batch_size=1024)
+    one, eight = (plan.computed(H100, n, 1, {}) for n in (1, 8))
+    targets = large.batch_size * 50
+    seconds = [plan.step_seconds(H100, how, large, 26744, targets) for how in (one, eight)]
+    assert 1 < seconds[0] / seconds[1] < 8
+    slow_link = dataclasses.replace(H100, link=1e9)
+    assert plan.step_seconds(slow_link, one, large, 26744, targets) == seconds[0]
+    assert plan.step_seconds(slow_link, eight, large, 26744, targets) > seconds[0]
+    assert plan.step_bytes(large, 26744, eight) < plan.step_bytes(large, 26744, one)
+    again = dataclasses.replace(one, recompute=True)
+    assert plan.step_bytes(large, 26744, again) < plan.step_bytes(large, 26744, one) / 2
+
+
+def test_windows_without_the_sequences_are_nearly_those_with_them(ml_1m_data):
+    exact = plan.Counts(ml_1m_data.n_users, ml_1m_data.n_items, 921689, ml_1m_data)
+    for stride in (10, 25, 50):
+        for fraction in (1.0, 0.25):
+            run = Run("x", 1, 8, 0.1, stride=stride, data_fraction=fraction)
+            expected = exact.epoch(run)
+            assert dataclasses.replace(exact, sequences=None).epoch(run) == pytest.approx(expected, rel=0.1)
+    assert exact.epoch(Run("x", 1, 8, 0.1))[2] == 921689
+
+
+def test_counts_by_what_is_expected_of_a_dataset(tmp_path):
+    entry = yaml.safe_load((REPO / "config/datasets.yaml").read_text())["ml-1m"]
+    counted = plan.counts("ml-1m", tmp_path, entry)
+    assert (counted.users, counted.n_items, counted.targets) == (6040, 3706, 1000209 - 13 * 6040)
+    assert counted.targets == pytest.approx(921689, rel=0.01)
+    del entry["expect"]["users"]
+    with pytest.raises(InputError, match="ml-1m expects no users: prepare the dataset first"):
+        plan.counts("ml-1m", tmp_path, entry)
+    (tmp_path / "stats.json").write_text("{}")
+    with pytest.raises(InputError, match=r"stats\.json: has no users, n_items, targets"):
+        plan.counts("ml-1m", tmp_path, entry)
+
+
+def test_devices_and_their_memory():
+    assert {"A100-80GB", "H100", "H200"} == set(plan.DEVICES)
+    with pytest.raises(InputError, match="--device: H1000 is not one of here, A100-80GB, H100, H200"):
+        plan.device("H1000", 1)
+    huge = study.Study("s", "", "x", {"r": Run("x", 200, 4800, 1e-4, n_heads=24)}, {}, ())
+    how = plan.computed(H100, 1, 1, {})
+    rows = plan.plan(huge, SMALL, REPO / "none", H100, how)
+    assert "! more than the 75 GiB of H100" in plan.text(rows, H100, how)
+
+
+def test_this_machine_is_measured():
+    here = plan.device("here", 1)
+    for value in (here.float32, here.bandwidth, here.randoms, here.exponentials):
+        assert 1e6 < value < 1e16
+    assert 1e-8 < here.call < 1e-3
+
+
+@pytest.mark.parametrize("name", ["quick", "quick-lr"])
+def test_the_verb(name, tmp_path):
+    """By name and by file, without anything prepared or trained."""
+    (tmp_path / "config").symlink_to(REPO / "config")
+    args = ("--device", "A100-80GB", "--json", "rows.json")
+    runs = study.load(REPO / f"config/studies/{name}.yaml").runs
+    for which in ((name,), ("--study", f"config/studies/{name}.yaml")):
+        done = recscale("plan", *which, *args, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("\n") == len(runs) + 2
+        assert f"{len(runs)} runs, {len(runs)} to do: " in done.stdout
+        assert "device hours on 1 x A100-80GB in bfloat16" in done.stdout
+        rows = json.loads((tmp_path / "rows.json").read_text())
+        assert [row["run"] for row in rows] == list(runs)
+        assert list(rows[0]) == ["run", "N", "parameters", "D", "C", "minutes", "GiB", "measured"]
+
+
+def test_done_runs_show_what_they_took_and_are_not_to_do(small_data, tmp_path):
+    run = Run("made-up", 1, 16, 0.02, max_len=12, stride=12, epochs=3, batch_size=16)
+    runs = {name: dataclasses.replace(run, seed=seed) for seed, name in enumerate(("a", "b", "c"), 1)}
+    train(run, small_data, tmp_path / "runs/a", 1, print)
+    shutil.copytree(tmp_path / "runs/a", tmp_path / "runs/b")  # of another spec: still to do
+    content = study.Study("s", "", "made-up", runs, {}, ())
+    how = plan.computed(H100, 2, 1, {})
+    data = plan.counts("made-up", small_data, {})
+    rows = plan.plan(content, data, tmp_path / "runs", H100, how)
+    point = json.loads((tmp_path / "runs/a/metrics.json").read_text())
+    assert [row["measured"] for row in rows] == [point["seconds"] / 60, None, None]
+    assert {key: rows[0][key] for key in ("N", "C")} == {key: point[key] for key in ("N", "C")}
+    assert (rows[0]["parameters"], rows[0]["D"]) == (point["N_total"], point["D_seen"])
+    hours = 2 * (rows[1]["minutes"] + rows[2]["minutes"]) / 60
+    assert f"3 runs, 2 to do: {hours:,.2f} device hours on 2 x H100" in plan.text(rows, H100, how)
+
+
+def test_mistakes_are_one_line(tmp_path):
+    assert "--device: TPU is not one of here, A100-80GB" in one_line(
+        recscale("plan", "quick", "--device", "TPU")
+    )
+    assert "quik.yaml: there is no such file" in one_line(recscale("plan", "quik"))
+    assert "none.yaml: there is no such file" in one_line(recscale("plan", "--study", tmp_path / "none.yaml"))
+
 
 # One process a cell: peak memory of training steps first, then rounds of steps between two measurements
 # of the machine, so that an estimate is made from what the machine did just before and after.
 WORKER = """
 import json, resource, statistics, sys, tempfile, time
 from pathlib import Path
-from recscale import measure
-settings = json.loads(sys.argv[1])
-made = measure.trainer(settings, measure.made_up(settings, 8 * settings["batch"]), Path(tempfile.mkdtemp()), epochs=1000)
+import numpy as np
+from recscale import execution, measure
+from recscale.processes import ALONE
+from recscale.study import Run
+from recscale.trainer import Trainer
+settings, by_hand = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+how = execution.choose({"device": "cpu"} | by_hand, 1)
+execution.apply(how)
+run = Run("made-up", learning_rate=0.001, epochs=1000, **settings["run"])
+data = measure.made_up(settings, 8 * run.batch_size)
+everyone, out = np.ones(data.n_users, bool), Path(tempfile.mkdtemp())
+made = Trainer(run, data, everyone, out, how, ALONE, print, lambda: None)
 
 def steps(least, seconds):
     times = []
@@ -25,44 +290,63 @@ def steps(least, seconds):
 steps(5, 0)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 from recscale import plan
-targets, run, n_items = settings["batch"] * settings["max_len"], made.run, settings["n_items"]
+n_items = settings["n_items"]
 
 def estimate():
-    return plan.step_seconds(plan.here(1), made.how, run, n_items, targets)
+    return plan.step_seconds(plan.here(1), how, run, n_items, run.batch_size * run.max_len)
 
-ratios, before = [], estimate()
+ratios, before, measured = [], estimate(), 0
 for _ in range(settings["rounds"]):
     measured = steps(1, 0.6)
     after = estimate()
     ratios.append((before + after) / 2 / measured)
     before = after
-print(json.dumps({"time": ratios, "step": measured, "peak": peak, "memory": plan.step_bytes(run, n_items, made.how) / peak}))
+memory = plan.step_bytes(run, n_items, how) / peak
+print(json.dumps({"time": ratios, "step": measured, "peak": peak, "memory": memory}))
 """
+
+
+def measured(size, n_items, batch, rounds, **by_hand):
+    """What WORKER measures: estimates as shares of it, one of the time a round."""
+    n_layers, d_model, n_heads = size
+    shape = {"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads, "batch_size": batch}
+    settings = {"run": shape, "n_items": n_items, "max_len": 50, "seed": 1, "rounds": rounds}
+    command = [sys.executable, "-c", WORKER, json.dumps(settings), json.dumps(by_hand)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    ratios = ", ".join(f"{ratio:.2f}" for ratio in result["time"])
+    print(
+        f"{n_layers}x{d_model}, {n_items} items, batch {batch}, {by_hand}: step {result['step']:.3f} s, "
+        f"estimates {ratios} of it; peak {result['peak'] / 2**20:.0f} MiB, {result['memory']:.2f} of it"
+    )
+    return result
+
+
+SIZES = [(2, 64, 2), (4, 128, 4), (12, 256, 8)]
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 @pytest.mark.parametrize("batch", [32, 64])
 @pytest.mark.parametrize("n_items", [3706, 26744])
-@pytest.mark.parametrize(("n_layers", "d_model", "n_heads"), [(2, 64, 2), (4, 128, 4), (12, 256, 8)])
-def test_steps_take_what_is_planned(n_layers, d_model, n_heads, n_items, batch, precision):
+@pytest.mark.parametrize("size", SIZES)
+def test_steps_take_what_is_planned(size, n_items, batch, precision):
     """Within 25 % in time and memory, on a CPU; medians of five rounds, of ten where five were not."""
-    settings = {
-        "n_layers": n_layers, "d_model": d_model, "n_heads": n_heads, "n_items": n_items, "batch": batch,
-        "precision": precision, "max_len": 50, "threads": 1, "seed": 1, "rounds": 5,
-    }  # fmt: skip
     ratios = []
     for _ in range(2):
-        command = [sys.executable, "-c", WORKER, json.dumps(settings)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        result = json.loads(done.stdout)
+        result = measured(size, n_items, batch, 5, precision=precision)
+        assert 0.75 < result["memory"] < 1.25
         ratios += result["time"]
-        time = statistics.median(ratios)
-        print(
-            f"{n_layers}x{d_model} {n_items} {batch} {precision}: step {result['step']:.3f} s, time {time:.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}), peak {result['peak'] / 2**20:.0f} MiB, memory {result['memory']:.2f}"
-        )
-        if 0.75 < time < 1.25:
+        if 0.75 < statistics.median(ratios) < 1.25:
             break
-    assert 0.75 < time < 1.25
+    assert 0.75 < statistics.median(ratios) < 1.25
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_recomputation_takes_what_is_planned(size, precision):
+    """The same with recomputation."""
+    result = measured(size, 3706, 64, 3, precision=precision, recompute=True)
     assert 0.75 < result["memory"] < 1.25
+    assert 0.75 < statistics.median(result["time"]) < 1.25

@@ -64,5 +64,6 @@ def test_the_trunk_takes_every_step_once_and_in_order(epochs, steps, cooldown, t
     assert [step for leg, step, _ in made if not leg.branch] == list(range(epochs * steps))
     assert all(0 < f <= 1 for _, _, f in made)
     if schedule == "constant":
+        assert made[-1][0].cools  # however few the steps
         ends = {leg.end for leg in legs(run, steps) if leg.branch}
         assert ends == {epoch * steps for epoch in tests if epoch < epochs}

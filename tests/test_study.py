@@ -205,6 +205,16 @@ def test_settings_that_do_not_go_together_are_one_line(change, message):
         dataclasses.replace(Run("x", 1, 8, 0.01, epochs=2), **change)
 
 
+@pytest.mark.parametrize(
+    "change", [{"test_epochs": 5}, {"test_epochs": ["a", 1]}, {"test_epochs": [[1]]}, {"test_epochs": None},
+               {"dropout": None}, {"learning_rate": None}, {"schedule": 3}],
+)  # fmt: skip
+def test_a_bad_value_in_a_spec_is_one_line(change):
+    spec = {"dataset": "x", "n_layers": 1, "d_model": 8, "learning_rate": 0.1} | change
+    with pytest.raises(InputError, match=next(iter(change))):
+        Run.from_spec(json.dumps(spec))
+
+
 def test_a_rate_by_rule_falls_with_the_width(tmp_path):
     rule = {"base": 0.02, "width": 8, "power": -0.5}
     content = GOOD | {

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,7 +17,7 @@ import torch
 
 from conftest import REPO, log_of, made_up, write_dataset
 from recscale import checkpoint, execution, sequences, trainer
-from recscale.errors import InputError
+from recscale.errors import InputError, Interrupted
 from recscale.evaluate import evaluate
 from recscale.model import Decoder
 from recscale.prepare import prepare
@@ -156,6 +157,31 @@ def test_killed_at_any_moment_it_ends_the_same(full, tmp_path):
     same_run(tmp_path / "run", done)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_sigterm_in_any_evaluation_changes_nothing(small_data, tmp_path, monkeypatch, schedule):
+    """Asked to stop before each block of users in turn: of valid, of test on the way, of branches."""
+    run = dataclasses.replace(RUN, epochs=2, test_epochs=(1, 2), schedule=schedule)
+    train(run, small_data, tmp_path / "done", 1, quiet)
+    true, calls, ends, starts = trainer.Trainer._stop_if_asked, [], 0, 0
+
+    def planted(self):
+        calls.append(1)
+        if len(calls) == 1 + ends:
+            os.kill(os.getpid(), signal.SIGTERM)
+        true(self)
+
+    monkeypatch.setattr(trainer.Trainer, "_stop_if_asked", planted)
+    out = tmp_path / "run"
+    while not (out / "metrics.json").exists():
+        calls.clear()
+        with contextlib.suppress(Interrupted):
+            train(run, small_data, out, 1, quiet)
+        ends = 1 - ends  # the first evaluation from here, or the second
+        starts += 1
+    assert starts > 4
+    same_run(out, tmp_path / "done")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_ends_with_75(full, tmp_path, number):
     data, done = full
@@ -168,7 +194,7 @@ def test_a_signal_saves_and_ends_with_75(full, tmp_path, number):
     process.send_signal(number)
     stdout, stderr = process.communicate()
     assert (process.returncode, stderr) == (75, "")
-    assert f"recscale: run: stopped by {number.name} in epoch " in stdout.splitlines()[-1]
+    assert f"recscale: run: stopped by {number.name} after epoch " in stdout.splitlines()[-1]
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "run: continues after epoch" in again.stdout
     same_run(out, done)
@@ -241,6 +267,14 @@ def flip(out, header, tensors):
     (out / LAST).write_bytes(content)
 
 
+def flip_header(out, header, tensors):
+    """One digit of the loss so far."""
+    content = (out / LAST).read_bytes()
+    at = content.index(b"epoch_targets") + len(b"epoch_targets") + 5
+    digit = b"1" if content[at : at + 1] != b"1" else b"2"
+    (out / LAST).write_bytes(content[:at] + digit + content[at + 1 :])
+
+
 def other_format(out, header, tensors):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint, "FORMAT", 1)
@@ -252,6 +286,9 @@ DAMAGE = {
     "text": lambda out, *_: (out / LAST).write_bytes(b"not a checkpoint"),
     "truncated": lambda out, *_: os.truncate(out / LAST, 5000),
     "one bit": flip,
+    "one digit": flip_header,
+    "progress": rewrite(progress={"leg": 0, "stepp": 3}),
+    "execution": rewrite(execution={}),
     "pickle": lambda out, header, tensors: torch.save(tensors, out / LAST),
     "format": other_format,
     "spec": rewrite(spec="{}"),
@@ -340,7 +377,22 @@ def test_a_loss_that_is_not_finite_ends_as_diverged(small_data, tmp_path):
     assert "diverged" in said[-1]
     at = point["diverged"]
     assert (at["epoch"], at["split"], len(at["losses_before"])) == (1, "train", at["step"] - 1)
+    assert 0 < point["D_seen"] <= at["step"] * 16 * 12  # what came after the failure does not count
     assert at["losses_before"][0] == pytest.approx(math.log(30), rel=0.05)  # the first step was sound
+
+
+def test_a_valid_loss_that_is_not_finite_names_the_epoch_that_led_to_it(small_data, tmp_path, monkeypatch):
+    true = evaluate
+
+    def planted(*args):
+        return true(*args) | {"loss": math.nan}
+
+    monkeypatch.setattr(trainer, "evaluate", planted)
+    train(dataclasses.replace(RUN, epochs=1), small_data, tmp_path / "run", 1, quiet)
+    at = read(tmp_path / "run")["diverged"]
+    assert (at["split"], at["epoch"]) == ("valid", 1)
+    assert at["learning_rate"] > 0
+    assert at["losses_before"][0] == pytest.approx(math.log(30), rel=0.3)
 
 
 def test_it_learns_what_there_is_to_learn(small_data, tmp_path):
@@ -490,6 +542,62 @@ def test_weight_decay_shrinks_the_weights(small_data, tmp_path):
     assert norms["l2"] != norms["decoupled"]
 
 
+def test_a_halved_micro_batch_stays_halved_whatever_the_command_says(small_data, tmp_path, monkeypatch):
+    """A requeued job gives the same --micro-batch again."""
+    full_above(monkeypatch, 8)
+    with pytest.MonkeyPatch.context() as patch:
+        true = execution.choose
+        patch.setattr(execution, "choose", lambda by_hand, threads: true({"micro_batch": 16}, threads))
+        interrupted(small_data, tmp_path / "run")
+    train(RUN, small_data, tmp_path / "run", 1, quiet, {"micro_batch": 16})
+    assert read(tmp_path / "run")["execution"]["micro_batch"] == 8
+
+
+def test_a_run_started_anew_uses_nothing_of_an_earlier_one(small_data, tmp_path, monkeypatch):
+    """A branch and best weights that lie there without their trunk are removed."""
+    run = dataclasses.replace(RUN, schedule="constant", test_epochs=(1, 3))
+    train(run, small_data, tmp_path / "done", 1, quiet)
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_finish_branch", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(trainer, "SAVE_EVERY", 0.0)
+        patch.setattr(trainer, "SAVE_SHARE", 1e9)
+        with pytest.raises(Interrupted):
+            train(run, small_data, out, 1, quiet)
+    (out / LAST).unlink()
+    (out / trainer.BRANCH).write_bytes(b"of an earlier one")
+    train(run, small_data, out, 1, quiet)
+    same_run(out, tmp_path / "done")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(done, small_data):
+    """Killed between the point and the clean-up."""
+    (done / LAST).write_bytes(b"left")
+    (done / "best-3.safetensors").write_bytes(b"left")
+    train(RUN, small_data, done, 1, quiet)
+    assert sorted(p.name for p in done.iterdir()) == ["log.jsonl", "metrics.json", "model.safetensors"]
+
+
+def test_several_processes_save_inside_an_epoch_and_cool_down(small_data, tmp_path):
+    """A checkpoint after every step, by the first one's clock; branches that both leave and both end."""
+    run = dataclasses.replace(RUN, dropout=0.0, schedule="constant", test_epochs=(1, 2))
+    train(run, small_data, tmp_path / "alone", 1, quiet, {"precision": "float32"})
+    script = (
+        "import sys; from recscale import trainer; trainer.SAVE_EVERY, trainer.SAVE_SHARE = 0.0, 1e9; "
+        "from recscale.__main__ import main; main()"
+    )
+    (tmp_path / "saving.py").write_text(script)
+    tail = [str(tmp_path / "saving.py"), "train", "--spec", run.spec(), "--data", str(small_data)]
+    tail += ["--precision", "float32", "--out", str(tmp_path / "pair")]
+    done = subprocess.run([*TORCHRUN, *tail], capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    ours, alone = read(tmp_path / "pair"), read(tmp_path / "alone")
+    assert [row["test"]["loss"] for row in ours["tests"]] == pytest.approx(
+        [row["test"]["loss"] for row in alone["tests"]], rel=1e-4
+    )
+    assert ours["test"]["loss"] == pytest.approx(alone["test"]["loss"], rel=1e-4)
+
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
@@ -516,6 +624,7 @@ def test_two_processes_train_as_one_and_share_checkpoints(small_data, tmp_path):
     ]
     assert np.allclose(curves[1], curves[0], rtol=1e-4)
     assert np.allclose(curves[2], curves[0], rtol=1e-4)
+    assert any("processes 1 -> 2" in change for change in read(mixed)["changes"])
     assert read(pair)["test"]["loss"] == pytest.approx(read(alone)["test"]["loss"], rel=1e-4)
     assert read(pair)["D_seen"] == read(alone)["D_seen"]
     assert read(pair)["execution"]["processes"] == 2

@@ -241,18 +241,17 @@ def test_ctrl_c_saves_where_it_is_and_the_next_start_goes_on_there(finished, tmp
     process.communicate(timeout=60)
     places = []
     for run in runs:
-        stopped = re.search(r"stopped by SIGINT in epoch (\d+) after step (\d+) of", log_of_run(run))
+        stopped = re.search(r"stopped by SIGINT (after epoch .*); saved", log_of_run(run))
         assert stopped is not None, log_of_run(run)[-500:]
-        places.append((int(stopped[1]) - 1, int(stopped[2])))
+        places.append(stopped[1])
         assert (run / "last.safetensors").exists()
         assert not (run / "running.json").exists()
     process = start(tmp_path / "long")
     wait_for(lambda: all(": continues after" in log_of_run(run) for run in runs))
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
-    for run, (epoch, step) in zip(runs, places, strict=True):
-        where = f"after epoch {epoch}" + (f", step {step} of" if step else "")
-        assert f": continues {where}" in log_of_run(run)
+    for run, where in zip(runs, places, strict=True):
+        assert f": continues {where}\n" in log_of_run(run)
 
 
 def test_a_killed_controller_trains_no_finished_point_again(finished, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,10 @@ from recscale.errors import InputError, Interrupted
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:  # whoever read is gone; the work goes on, and its files say the same
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dataset(args: argparse.Namespace) -> dict[str, Any]:
@@ -158,22 +161,19 @@ def plan(args: argparse.Namespace) -> None:
     from recscale import plan
 
     config = schema.read_yaml(args.config, "config")
-    content = study.load(
-        args.file or args.config.parent / "studies" / f"{args.study or config['study']}.yaml"
-    )
+    named = args.config.parent / "studies" / f"{args.study or config['study']}.yaml"
+    content = study.load(args.file or named)
     study.check_dataset(content, args.datasets)
-    results = Path(config["results_dir"])
     entry = schema.read_yaml(args.datasets, "datasets")[content.dataset]
+    results = Path(config["results_dir"])
     data = plan.counts(content.dataset, results / "data" / content.dataset, entry)
+    device = plan.device(args.device, args.threads)
     by_hand = {key: getattr(args, key) for key in ("precision", "recompute") if getattr(args, key)}
-    device = plan.here(args.threads) if args.device == "here" else plan.DEVICES.get(args.device)
-    if device is None:
-        raise InputError(f"--device: {args.device} is not one of here, {', '.join(plan.DEVICES)}")
-    how = plan.execute(device, args.devices, args.threads, by_hand)
-    table = plan.plan(content, data, results / content.name / "runs", device, how)
+    how = plan.computed(device, args.devices, args.threads, by_hand)
+    rows = plan.plan(content, data, results / content.name / "runs", device, how)
     if args.json is not None:
-        files.write_json(args.json, json.loads(table.to_json(orient="records")))
-    _say(plan.text(table, device, how))
+        files.write_json(args.json, rows)
+    _say(plan.text(rows, device, how))
 
 
 def report(args: argparse.Namespace) -> None:
@@ -296,7 +296,8 @@ def main() -> None:
     except OSError as error:
         sys.exit(_line(f"{error.filename or args.verb}: {error.strerror or error}"))
     except Interrupted as stopped:
-        _say(f"recscale: {stopped}")
+        if str(stopped):  # of several processes the first speaks
+            _say(f"recscale: {stopped}")
         sys.exit(75)  # EX_TEMPFAIL: start it again
     except KeyboardInterrupt:
         sys.exit(130)

@@ -61,7 +61,7 @@ def settings(cell: Cell, seconds: float, threads: int, seed: int = 1) -> Row:
     return {
         "n_layers": n_layers, "d_model": d_model, "n_heads": HEADS[cell.size], "max_len": 50, "batch": 64,
         "n_items": cell.n_items, "precision": cell.precision, "seconds": seconds, "threads": threads,
-        "seed": seed, "users": 6040,
+        "seed": seed, "users": 6040 if cell.size == "2x64" else 512,
     }  # fmt: skip
 
 
@@ -115,7 +115,8 @@ def bench(
         for cell in found:
             content = settings(cell, seconds, threads)
             row = measure(cell, "rate", content, peers)[-1]
-            row["users_per_second"] = measure(cell, "evaluate", content, peers)[-1]["users_per_second"]
+            if cell.size in PEER_SIZES["rectools"] and cell.precision in ("", precisions[0]):
+                row["users_per_second"] = measure(cell, "evaluate", content, peers)[-1]["users_per_second"]
             if "flops_per_second" in row:
                 row["share_of_matrix_rate"] = row["flops_per_second"] / machine_rate[row["precision"]]
             found[cell].append(row)

@@ -64,7 +64,7 @@ def restore(tensors: Tensors, model: nn.Module, optimizer: torch.optim.Optimizer
 def write(path: Path, tensors: Tensors, header: dict[str, Any]) -> None:
     """Named tensors and a JSON header, with a checksum, as one safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    about = {"format": FORMAT, "crc32": _checksum(tensors), "header": header}
+    about = {"format": FORMAT, "crc32": _checksum(tensors, header), "header": header}
     with files.atomic(path) as part:  # one key, as safetensors writes several in random order
         safetensors.torch.save_file(tensors, part, metadata={"recscale": json.dumps(about)})
 
@@ -80,13 +80,13 @@ def read(path: Path) -> tuple[dict[str, Any], Tensors]:
             tensors = {name: file.get_tensor(name).clone() for name in names}
     except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
         raise Unusable(" ".join(str(error).split())[:100]) from error
-    if about.get("crc32") != _checksum(tensors):
+    if about.get("crc32") != _checksum(tensors, about.get("header")):
         raise Unusable("it is damaged: the checksum differs")
     return dict(about["header"]), tensors
 
 
-def _checksum(tensors: Tensors) -> str:
-    total = 0
+def _checksum(tensors: Tensors, header: Any) -> str:
+    total = zlib.crc32(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
         flat = tensors[name].reshape(-1).view(torch.uint8) if tensors[name].numel() else tensors[name]
         total = zlib.crc32(flat.numpy().data, zlib.crc32(name.encode(), total))

@@ -8,6 +8,7 @@ process was on this machine and is gone.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,10 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from recscale.errors import Interrupted
+
 NAME = "running.json"
 BEAT = 60.0  # seconds between two signs of life
 STALE = 200.0  # seconds without one: three beats, and a minute for caches of network file systems
 POLL = 1.0  # seconds
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # file systems without hard links
 
 
 class Claim:
@@ -35,15 +39,21 @@ class Claim:
         self._thread.start()
 
     def check(self) -> bool:
-        """Whether the claim is still this process's."""
-        self.lost = self.lost or _read(self.path) != self._content
+        """Whether the claim is still this process's; one that was removed by hand is made again."""
+        if not self.lost and _read(self.path) != self._content:
+            self.lost = not _create(self.path, self._content)
         return not self.lost
 
     def _beat(self) -> None:
+        alive = time.monotonic()
         while not self._end.wait(BEAT):
-            if not self.check():
-                return
-            os.utime(self.path)
+            try:
+                if not self.check():
+                    return
+                os.utime(self.path)
+                alive = time.monotonic()
+            except OSError:  # a file system that is away for a while; others take over after STALE
+                self.lost = self.lost or time.monotonic() - alive > STALE
 
     def release(self) -> None:
         """End the heartbeat and remove the file, if it is still this process's."""
@@ -53,8 +63,16 @@ class Claim:
             self.path.unlink()
 
 
-def claim(folder: Path, done: Callable[[], bool], say: Callable[[str], None]) -> Claim | None:
-    """Hold `folder`, after waiting for a living holder; None when `done()` came true meanwhile."""
+def claim(
+    folder: Path,
+    done: Callable[[], bool],
+    say: Callable[[str], None],
+    stop: Callable[[], str | None] = lambda: None,
+) -> Claim | None:
+    """Hold `folder`, after waiting for a living holder; None when `done()` came true meanwhile.
+
+    Raises Interrupted when `stop` gives a reason while it waits.
+    """
     path = folder / NAME
     content = json.dumps(_self())
     watched, since, told = None, time.monotonic(), False
@@ -74,6 +92,9 @@ def claim(folder: Path, done: Callable[[], bool], say: Callable[[str], None]) ->
                 return Claim(path, content)
             time.sleep(POLL)
             continue
+        reason = stop()
+        if reason:
+            raise Interrupted(f"{folder.name}: stopped by {reason} while waiting; nothing was written")
         if not told:
             say(f"{folder.name}: is being trained by {_who(found)}; waiting")
             told = True
@@ -84,13 +105,21 @@ def claim(folder: Path, done: Callable[[], bool], say: Callable[[str], None]) ->
 def _create(path: Path, content: str) -> bool:
     """Make the claim file, whole and only if there is none: a link is atomic on NFS too."""
     own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    own.write_text(content)
     try:
+        own.write_text(content)
         os.link(own, path)
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        try:
+            with path.open("x") as file:
+                file.write(content)
+        except FileExistsError:
+            return False
     finally:
-        own.unlink()
+        own.unlink(missing_ok=True)
     return True
 
 
@@ -111,9 +140,10 @@ def _replace(path: Path, stale: str, content: str, by_force: bool) -> bool:
         own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         own.write_text(content)
         os.replace(own, path)
-        return True
     finally:
         token.unlink(missing_ok=True)
+    time.sleep(POLL / 10)  # if another forced its way in at the same moment, one of the two sees it
+    return _read(path) == content
 
 
 def _read(path: Path) -> str | None:

@@ -14,7 +14,8 @@ from recscale.processes import ALONE, Processes
 from recscale.sequences import Sequences, contexts
 
 CUTOFFS = (5, 10, 50)
-BLOCK = 512  # users scored at once
+BLOCK = 512  # users scored at once, at most
+SCORES = 2**25  # scores at once, at most: 128 MiB, and as much again three times while they are ranked
 METRICS = (
     "loss", *(f"{name}@{k}" for name in ("HR", "NDCG") for k in CUTOFFS), "MRR", "coverage@10"
 )  # fmt: skip
@@ -78,11 +79,12 @@ def evaluate(
     batches = Batches(where, items)
     rows = torch.from_numpy(np.where(target <= data.n_items, target - 1, -1))
     order = np.argsort(where.length, kind="stable")  # windows of one length need no padding
+    users = max(1, min(BLOCK, SCORES // data.n_items))
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
-        for begin in range(processes.rank * BLOCK, len(order), processes.world * BLOCK):
+        for begin in range(processes.rank * users, len(order), processes.world * users):
             check()
-            chosen = order[begin : begin + BLOCK]
+            chosen = order[begin : begin + users]
             batch = batches.take(chosen)
             hidden = model(batch.inputs).flatten(0, 1)[batch.places]
             yield hidden @ model.output.T, rows[chosen].to(items.device)

@@ -68,6 +68,8 @@ def choose(by_hand: Mapping[str, Any], threads: int) -> Execution:
         if key in LEGAL and value not in LEGAL[key]:
             raise InputError(f"{key}: {value!r} is not one of {', '.join(map(str, LEGAL[key]))}")
     device = by_hand.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if by_hand.get("allocator") == "keep" and platform.libc_ver()[0] != "glibc":
+        raise InputError("allocator: keep needs glibc, which this system does not use")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda is not there: torch sees no GPU")
     on_gpu = device == "cuda"
@@ -87,23 +89,33 @@ def choose(by_hand: Mapping[str, Any], threads: int) -> Execution:
 
 def resume(
     now: Execution, saved: Mapping[str, Any], by_hand: Mapping[str, Any]
-) -> tuple[Execution, list[str]]:
-    """The execution of a resumed run, and what it changes of the saved one, in words.
+) -> tuple[Execution, list[str], list[str]]:
+    """The execution of a resumed run, and what differs from the saved one, in words: to refuse, to note.
 
-    What the saved run chose is kept where it was not set by hand. The number of threads and of
-    processes may change: they are the caller's. A change of the rest is for the caller to refuse.
+    What the saved run chose is kept where it was not set by hand and can be done here: on another
+    device, or a CPU that does not multiply bfloat16, it cannot. The number of threads and of processes
+    is the caller's and only noted. A micro-batch that has halved stays so whatever the command says.
     """
     free = {"threads", "processes"}
     kept = {f.name: saved[f.name] for f in fields(Execution) if f.name not in free | set(by_hand)}
-    if kept.get("device") == "cuda" and not torch.cuda.is_available():
+    if saved["device"] != now.device:
         kept = {}  # everything follows from the device
+    elif now.device == "cpu" and now.precision == "float32" and kept.get("precision") == "bfloat16":
+        del kept["precision"]
+    if 0 < saved["micro_batch"] < by_hand.get("micro_batch", 0):
+        kept["micro_batch"] = saved["micro_batch"]
     resumed = Execution(**asdict(now) | kept)
-    changes = [
-        f"{f.name} {saved[f.name]} -> {getattr(resumed, f.name)}"
-        for f in fields(Execution)
-        if f.name not in free and saved[f.name] != getattr(resumed, f.name)
-    ]
-    return resumed, changes
+    found: dict[bool, list[str]] = {False: [], True: []}
+    for name in (f.name for f in fields(Execution)):
+        if saved[name] != getattr(resumed, name):
+            found[name in free].append(f"{name} {saved[name]} -> {getattr(resumed, name)}")
+    return resumed, found[False], found[True]
+
+
+def known(saved: Mapping[str, Any]) -> None:
+    """Raise KeyError unless every key of an Execution is there."""
+    for field in fields(Execution):
+        saved[field.name]
 
 
 def apply(execution: Execution) -> None:

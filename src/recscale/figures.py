@@ -186,11 +186,9 @@ def loss_vs_epochs(tables: Tables) -> Drawn:
         "finished": {"marker": "o", "ms": 5, "label": "finished: rate at zero"},
         "curve": {"marker": "o", "ms": 4, "mfc": "white", "label": "on the way of a longer run"},
     }
-    for size, points in table.groupby("size", sort=False):
-        done = points[points["series"] == "finished"].groupby("x")["y"].mean()
-        axis.plot(done.index, done, color=inks[size], lw=1)
-        for row in marks.rows(points, *looks):
-            axis.plot(row.x, row.y, color=inks[size], linestyle="", **looks[row.series])
+    for (size, _, series), points in table.groupby(["size", "run", "series"], sort=False):
+        line = "-" if series == "finished" else ":"  # points of one run belong together
+        axis.plot(points["x"], points["y"], color=inks[size], linestyle=line, lw=1, **looks[series])
     axis.set_xscale("log")
     ticks = sorted(set(table["x"].dropna().astype(int)))
     axis.set_xticks(ticks, [str(tick) for tick in ticks])

@@ -114,7 +114,7 @@ def quality(settings: Settings, out: Path) -> dict[str, Any]:
     data = sequences.load(Path(settings["data"]))
     more = {key: settings[key] for key in ("learning_rate", "epochs", "stride", "dropout")}
     made, seconds, goal = trainer(settings, data, out, **more), 0.0, settings["goal"]
-    reached = None
+    reached, best = None, 0.0
     for epoch in range(1, made.run.epochs + 1):
         begun = time.perf_counter()
         while made.progress.step < epoch * made.steps:
@@ -123,9 +123,10 @@ def quality(settings: Settings, out: Path) -> dict[str, Any]:
         valid = evaluate(made.model, data, "valid", settings["max_len"], made.items)
         line = {"epoch": epoch, "seconds": seconds, "ndcg10": valid["NDCG@10"], "loss": valid["loss"]}
         print(json.dumps(line), flush=True)
+        best = max(best, valid["NDCG@10"])
         if reached is None and valid["NDCG@10"] >= goal:
             reached = seconds
-    return {"best_ndcg10": valid["NDCG@10"], "seconds_to_goal": reached, "seconds": seconds}
+    return {"best_ndcg10": best, "seconds_to_goal": reached, "seconds": seconds}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from recscale import files
+from recscale.claim import NAME
 from recscale.errors import InputError
 from recscale.study import Run, Study
 
@@ -129,7 +130,9 @@ def status(study: Study, runs_dir: Path, now: float | None = None) -> pd.DataFra
         elif (folder / "log.jsonl").exists():
             log = folder / "log.jsonl"
             lines = log.read_text().splitlines()
-            age = (now or time.time()) - log.stat().st_mtime
+            claim = folder / NAME  # touched each minute by the process that trains
+            signs = [path.stat().st_mtime for path in (log, claim) if path.exists()]
+            age = (now or time.time()) - max(signs)
             last = json.loads(lines[-1]) if lines and lines[-1].endswith("}") else {}
             row["state"] = "running" if age < STALE else "stopped"
             row["epoch"] = f"{last.get('epoch', 1)}/{run.epochs}"

@@ -45,9 +45,13 @@ class Processes:
         dist.all_reduce(total, dist.ReduceOp.MAX)
         return total.bool().cpu()
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in one of them."""
-        return self.sum([float(flag)])[0] > 0
+    def largest(self, value: float) -> float:
+        """The largest value of all."""
+        if self.world == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total, dist.ReduceOp.MAX)
+        return total.item()
 
     def wait(self) -> None:
         """Return when all have come here."""

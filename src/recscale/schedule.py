@@ -30,7 +30,7 @@ def legs(run: Run, steps: int) -> list[Leg]:
     made, at = [], 0
     for epoch in sorted({*run.test_epochs, run.epochs}):
         end = epoch * steps
-        begin = max(at, round((1 - run.cooldown) * end))
+        begin = max(at, min(end - 1, round((1 - run.cooldown) * end)))  # a step at least
         made += [Leg(at, begin), Leg(begin, end, cools=True, branch=epoch < run.epochs)]
         at = begin
     return [leg for leg in made if leg.end > leg.begin]

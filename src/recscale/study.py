@@ -66,10 +66,14 @@ class Run:
     recipe: int = TRAIN_RECIPE
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "test_epochs", tuple(sorted(set(self.test_epochs))))
-        settings = {k: v for k, v in asdict(self).items() if k not in NOT_IN_FILE and v is not None}
-        settings["test_epochs"] = list(self.test_epochs)
+        settings = {k: v for k, v in asdict(self).items() if k not in NOT_IN_FILE}
+        for field in fields(self):
+            if field.default is None and settings[field.name] is None:
+                del settings[field.name]
+        if isinstance(self.test_epochs, tuple):  # a list in JSON and YAML
+            settings["test_epochs"] = list(self.test_epochs)
         check(settings, "study", self.size, part="run")
+        object.__setattr__(self, "test_epochs", tuple(sorted(set(self.test_epochs))))
         if isinstance(self.learning_rate, Mapping):
             raise InputError(f"{self.size}: learning_rate: a run has a number, rules are for study files")
         for field in fields(self):  # 1 and 1.0 are the same run
@@ -337,5 +341,6 @@ def training_flops(run: Run, n_items: int, positions: int, targets: int) -> int:
 
 def relative_cost(run: Run) -> int:
     """A number that orders runs by their training time; the catalogue is not known here."""
-    per_target = n_non_embedding(run.n_layers, run.d_model) + 4000 * run.d_model
+    positions = max(1.0, run.max_len / run.stride)  # computed for each target
+    per_target = positions * n_non_embedding(run.n_layers, run.d_model) + 4000 * run.d_model
     return int(per_target * run.epochs * run.data_fraction)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,9 @@ from recscale.claim import claim
 from recscale.errors import InputError
 from recscale.processes import Processes, join
 from recscale.study import TRAIN_RECIPE, Run
-from recscale.trainer import LAST, Trainer
+from recscale.trainer import ANOTHER, BRANCH, LAST, Trainer, clean
 
+LOOK = 1.0  # seconds between two looks at the claim
 Say = Callable[[str], None]
 
 
@@ -54,7 +56,7 @@ def train(
     def done() -> bool:
         return _is_done(out, run, data.sha256)
 
-    with _signals() as asked, _held(out, done, say, processes) as taken:
+    with _signals() as asked, _held(out, done, say, processes, asked) as taken:
         if taken is None:
             say(f"{out.name}: is trained already; remove its metrics.json to train it again")
             return
@@ -67,13 +69,14 @@ def train(
         processes.wait()  # what the first has set aside, the others do not find
         state = state if processes.first else _resume_state(out, belongs, say)
         if state is not None:
-            how, changes = execution.resume(how, state[0]["execution"], by_hand or {})
+            how, changes, notes = execution.resume(how, state[0]["execution"], by_hand or {})
             if changes and not allow_change:
                 raise InputError(
                     f"{out / LAST}: the run began otherwise ({', '.join(changes)}); continue it as it "
-                    "began, pass --allow-change, or remove the file to start anew"
+                    "began (--device, --precision, ... set it), pass --allow-change, or remove the file to "
+                    "start anew"
                 )
-            state[0]["progress"]["changes"] += changes
+            state[0]["progress"]["changes"] += changes + notes
         execution.apply(how)
         trainer = Trainer(run, data, users, out, how, processes, say, stop)
         if state is not None:
@@ -83,6 +86,7 @@ def train(
                 if processes.first:
                     _set_aside(out, say, error)
                 trainer = Trainer(run, data, users, out, how, processes, say, stop)
+            state = None  # or its tensors would stay beside the model's
         trainer.train()
 
 
@@ -99,16 +103,28 @@ def _is_done(out: Path, run: Run, data_sha256: str) -> bool:
 
 @contextmanager
 def _held(
-    out: Path, done: Callable[[], bool], say: Say, processes: Processes
+    out: Path, done: Callable[[], bool], say: Say, processes: Processes, asked: list[str]
 ) -> Iterator[Callable[[], str | None] | None]:
     """Hold the run folder, by the first process for all; None where the run is done.
 
     Gives a function that says by whom the claim was taken over, if it was.
     """
-    held = claim(out, done, say) if processes.first else None
-    finished = processes.any(processes.first and held is None)
+    held = claim(out, done, say, lambda: asked[0] if asked else None) if processes.first else None
+    finished = processes.largest(float(processes.first and held is None)) > 0
+    looked = time.monotonic()
+
+    def taken() -> str | None:
+        nonlocal looked
+        if held is not None and time.monotonic() - looked > LOOK:
+            looked = time.monotonic()
+            held.check()
+        return ANOTHER if held is not None and held.lost else None
+
+    if finished and processes.first:  # what a process left that was killed while it cleaned up
+        held = claim(out, lambda: False, _silent)
+        clean(out)
     try:
-        yield None if finished else (lambda: "another process" if held and held.lost else None)
+        yield None if finished else taken
     finally:
         if held is not None:
             held.release()
@@ -136,14 +152,25 @@ def _signals() -> Iterator[list[str]]:
 def _resume_state(
     out: Path, belongs: dict[str, Any], say: Say
 ) -> tuple[dict[str, Any], checkpoint.Tensors] | None:
-    """The checkpoint in `out`, or None where there is none that can be used."""
+    """The checkpoint in `out`, of the branch in progress or of the trunk; None where none can be used."""
     if not (out / LAST).exists():
         return None
     try:
-        return checkpoint.load(out / LAST, belongs)
-    except checkpoint.Unusable as error:
+        header, tensors = checkpoint.load(out / LAST, belongs)
+        execution.known(header["execution"])
+        leg = header["progress"]["leg"]
+    except (checkpoint.Unusable, KeyError, TypeError) as error:
         _set_aside(out, say, error)
         return None
+    if (out / BRANCH).exists():
+        try:
+            branch = checkpoint.load(out / BRANCH, belongs)
+        except checkpoint.Unusable as error:
+            say(f"{out.name}: {BRANCH} is not used, the cooldown begins anew: {error}")
+        else:
+            if branch[0]["progress"]["leg"] == leg:  # else it is finished
+                return branch
+    return header, tensors
 
 
 def _set_aside(out: Path, say: Say, error: Exception) -> None:

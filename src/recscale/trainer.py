@@ -35,8 +35,16 @@ LAST, BRANCH = "last.safetensors", "branch.safetensors"
 LOG_EVERY = 100  # steps
 SAVE_EVERY = 60.0  # seconds between checkpoints inside an epoch, at least
 SAVE_SHARE = 0.02  # of a run's time may go into writing them
-ASK_EVERY = 10  # steps after which several processes agree on whether to stop
+NOTHING, SAVE, STOP, TAKEN = range(4)  # what a process may wish after a step; the largest wins
+ANOTHER = "another process"  # as a reason to stop: it has taken the run over
 BETAS = (0.9, 0.98)
+
+
+def clean(out: Path) -> None:
+    """Remove the resume state of a finished run."""
+    for pattern in (f"*{LAST}", BRANCH, "best-*.safetensors"):
+        for path in out.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 class Diverged(Exception):
@@ -54,6 +62,7 @@ class Progress:
     epoch_seconds: float = 0.0
     positions: int = 0
     targets: int = 0
+    training: float = 0.0  # seconds of the trunk's steps
     seconds: float = 0.0  # of training and evaluation, branches too
     saving: float = 0.0  # of writing checkpoints, not in `seconds`
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -79,7 +88,7 @@ class Objective(nn.Module):
     def forward(self, inputs: Tensor, places: Tensor, target: Tensor) -> Tensor:
         """Summed cross-entropy of a batch."""
         with torch.autocast(self.how.device, torch.bfloat16, self.how.dtype == torch.bfloat16):
-            hidden = self.hidden(inputs).flatten(0, 1)[places].to(self.how.dtype)
+            hidden = self.hidden(inputs).flatten(0, 1).index_select(0, places).to(self.how.dtype)
         return cross_entropy_sum(hidden, self.model.item_table.weight, target - 1)
 
 
@@ -111,11 +120,15 @@ class Trainer:
         ).to(processes.device)  # fmt: skip
         self.objective: nn.Module = Objective(self.model, how).train()
         if processes.world > 1:
-            self.objective = DistributedDataParallel(self.objective, gradient_as_bucket_view=True)
+            self.objective = DistributedDataParallel(
+                self.objective, gradient_as_bucket_view=True, broadcast_buffers=False
+            )
         self.optimizer = self._optimizer()
         self.best: checkpoint.Tensors = {}  # weights of progress.best, on the host
         self._best_on_disk: int | None = None
-        self._losses: list[tuple[Tensor, int]] = []  # summed loss, targets of the steps since the last look
+        self._anew = True  # not continued from a checkpoint
+        # Summed loss, targets and positions of the steps since the last look.
+        self._losses: list[tuple[Tensor, int, int]] = []
         self._saved, self._cost = time.perf_counter(), 0.0  # the last checkpoint: when, seconds
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
@@ -124,8 +137,9 @@ class Trainer:
     def train(self) -> None:
         """Train from where it is to the end, write model.safetensors and metrics.json."""
         if self.processes.first:
-            for path in self.out.glob(".*.part"):  # half-written by a killed process
-                path.unlink()
+            stale = [] if not self._anew else [self.out / BRANCH, *self.out.glob("best-*.safetensors")]
+            for path in (*self.out.glob(".*.part"), *stale):  # half-written, or of an earlier start
+                path.unlink(missing_ok=True)
             self._cut_log()
         try:
             while self.progress.leg < len(self.legs):
@@ -146,9 +160,7 @@ class Trainer:
                 header = {"spec": self.run.spec(), "epoch": (self.progress.best or {})["epoch"]}
                 checkpoint.write(self.out / "model.safetensors", self.best, header)
             files.write_json(self.out / "metrics.json", self._point(test))
-            for pattern in (f"*{LAST}", BRANCH, "best-*.safetensors"):
-                for path in self.out.glob(pattern):
-                    path.unlink()
+            clean(self.out)
         self.processes.wait()
 
     def _leg(self, leg: Leg) -> None:
@@ -176,21 +188,23 @@ class Trainer:
             rng = np.random.default_rng([self.run.seed, epoch + 1])
             self._order = epoch, rng.permutation(len(self.batches))
         chosen = self._order[1][within * self.run.batch_size : (within + 1) * self.run.batch_size]
-        rate = self._rate(leg)
+        rate = self._rate(leg, progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         n = self.batches.targets(chosen)
-        self._losses.append((self._gradients(chosen), n))
+        positions = int(self.batches.windows.length[chosen].sum())
+        self._losses.append((self._gradients(chosen), n, positions))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
         progress.epoch_targets += n
         progress.targets += n
-        progress.positions += int(self.batches.windows.length[chosen].sum())
+        progress.positions += positions
         if (within + 1) % LOG_EVERY == 0 or within + 1 == self.steps:
             self._flush()
         seconds = time.perf_counter() - begun
         progress.epoch_seconds += seconds
+        progress.training += seconds
         progress.seconds += seconds
         if (within + 1) % LOG_EVERY == 0 or within + 1 == self.steps:
             self._log(epoch + 1, within + 1, rate)
@@ -212,14 +226,18 @@ class Trainer:
             total = torch.zeros((), device=self.items.device)
             try:
                 for number, part in enumerate(parts, 1):
-                    batch = self.batches.take(part)
-                    with self._no_sync() if number < len(parts) else contextlib.nullcontext():
-                        loss = self.objective(batch.inputs, batch.places, batch.target)
-                        (loss * weight).backward()
-                    total += loss.detach() * (weight > 0)
+                    total += self._backward(part, weight, last=number == len(parts))
                 return total
             except torch.OutOfMemoryError as error:
                 self._halve(size, error)
+
+    def _backward(self, part: np.ndarray, weight: float, last: bool) -> Tensor:
+        """Add the gradients of a micro-batch; returns its summed loss."""
+        batch = self.batches.take(part)
+        with contextlib.nullcontext() if last else self._no_sync():
+            loss = self.objective(batch.inputs, batch.places, batch.target)
+            (loss * weight).backward()
+        return torch.as_tensor(loss.detach() * (weight > 0))
 
     def _no_sync(self) -> contextlib.AbstractContextManager[None]:
         """Gradients of all but the last micro-batch stay in their process."""
@@ -244,10 +262,10 @@ class Trainer:
         self.progress.changes.append(f"out of memory: micro_batch {size} -> {size // 2}")
         self.say(f"{self.out.name}: out of memory with {size} windows at once, goes on with {size // 2}")
 
-    def _rate(self, leg: Leg) -> float:
+    def _rate(self, leg: Leg, step: int) -> float:
         switched = self.progress.switched is not None
         peak = self.run.switch_learning_rate if switched else self.run.learning_rate
-        return (peak or 0.0) * factor(self.run, leg, self.progress.step, self.steps)
+        return (peak or 0.0) * factor(self.run, leg, step, self.steps)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """Adam, or SGD after the switch."""
@@ -263,9 +281,14 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         progress, epoch = self.progress, len(self.progress.epochs) + 1
-        valid = self._evaluate("valid")
+        # All evaluations first: a signal in one of them saves the state as it was before the first.
+        final = epoch == self.run.epochs
+        tested = epoch in self.run.test_epochs and (final or self.run.schedule == "cosine")
+        valid = self._evaluate("valid")  # (under a constant schedule a branch measures the others)
         if not math.isfinite(valid["loss"]):
-            self._diverge("valid", [])
+            mean = progress.epoch_loss / progress.epoch_targets
+            self._diverge("valid", progress.step - 1, [mean])
+        test = self._evaluate("test") if tested else None
         row = {
             "epoch": epoch,
             "train_loss": progress.epoch_loss / progress.epoch_targets,
@@ -279,9 +302,8 @@ class Trainer:
             state = self.model.state_dict().items()
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in state}
             self._best_on_disk = None
-        final = epoch == self.run.epochs
-        if epoch in self.run.test_epochs and (final or self.run.schedule == "cosine"):
-            self._record_test(epoch, finished=final, valid=valid)  # else a branch measures it
+        if test is not None:
+            self._record_test(epoch, final, valid, test)
         progress.epoch_loss, progress.epoch_targets, progress.epoch_seconds = 0.0, 0, 0.0
         self.say(
             f"{self.out.name}: epoch {epoch}/{self.run.epochs}  train {row['train_loss']:.4f}  "
@@ -307,20 +329,29 @@ class Trainer:
         """Measure the cooled-down weights, then put the trunk back."""
         self._flush()
         branch = self.progress
-        self._record_test(leg.end // self.steps, finished=True, valid=self._evaluate("valid"))
+        valid, test = self._evaluate("valid"), self._evaluate("test")
+        self._record_test(leg.end // self.steps, True, valid, test)
         self.processes.wait()
-        header, tensors = checkpoint.load(self.out / LAST, self._belongs())
-        self._put(header, tensors)
+        try:
+            header, tensors = checkpoint.load(self.out / LAST, self._belongs())
+            self._put(header, tensors)
+        except checkpoint.Unusable as error:
+            raise InputError(
+                f"{self.out / LAST}: the trunk of the run cannot be read: {error}; remove it to start anew"
+            ) from error
+        self.processes.wait()  # before the first one writes it anew
         for name in ("tests", "seconds", "saving", "changes"):
             setattr(self.progress, name, getattr(branch, name))
 
-    def _record_test(self, epoch: int, finished: bool, valid: dict[str, float]) -> None:
+    def _record_test(
+        self, epoch: int, finished: bool, valid: dict[str, float], test: dict[str, float]
+    ) -> None:
         """A row of `tests`. `finished`: its learning rate had come to zero; else a point of a curve."""
         targets = epoch * int(self.batches.windows.targets.sum())
         positions = epoch * int(self.batches.windows.length.sum())
         row = {"epoch": epoch, "finished": finished, "D_seen": targets}
         row["C"] = training_flops(self.run, self.data.n_items, positions, targets)
-        self.progress.tests.append(row | {"valid": valid, "test": self._evaluate("test")})
+        self.progress.tests.append(row | {"valid": valid, "test": test})
 
     def _evaluate(self, split: str) -> dict[str, float]:
         begun = time.perf_counter()
@@ -336,51 +367,59 @@ class Trainer:
         """Add the losses since the last look to the epoch's sum. Raises Diverged."""
         if not self._losses:
             return
-        losses = self.processes.sum(torch.stack([loss for loss, _ in self._losses]).double().tolist())
-        counts, self._losses = [n for _, n in self._losses], []
+        losses = self.processes.sum(torch.stack([loss for loss, _, _ in self._losses]).double().tolist())
+        steps, self._losses = self._losses, []
         for number, loss in enumerate(losses):
             if not math.isfinite(loss):
-                means = [loss / n for loss, n in zip(losses[:number], counts, strict=False)]
-                self.progress.step -= len(losses) - number
-                self._diverge("train", means[-10:])
+                for _, n, positions in steps[number + 1 :]:  # trained with weights that are lost
+                    self.progress.targets -= n
+                    self.progress.positions -= positions
+                means = [loss / n for loss, (_, n, _) in zip(losses[:number], steps, strict=False)]
+                self._diverge("train", self.progress.step - len(losses) + number, means[-10:])
             self.progress.epoch_loss += loss
 
-    def _diverge(self, split: str, losses: list[float]) -> None:
-        """Record what led to a loss that is not finite: mean losses of the steps just before."""
-        epoch, step = divmod(self.progress.step, self.steps)
+    def _diverge(self, split: str, step: int, losses: list[float]) -> None:
+        """Record what led to a loss that is not finite after `step`: mean losses just before."""
         self.progress.diverged = {
             "split": split,
-            "epoch": epoch + 1,
-            "step": step + 1,
-            "learning_rate": self._rate(self.legs[self.progress.leg]),
+            "epoch": step // self.steps + 1,
+            "step": step % self.steps + 1,
+            "learning_rate": self._rate(self.legs[self.progress.leg], step),
             "losses_before": losses,
         }
         raise Diverged
 
     def _look(self, name: str) -> None:
-        """Stop where that is asked for; write a checkpoint where one is due."""
-        if self.processes.world == 1 or self.progress.step % ASK_EVERY == 0:
-            self._stop_if_asked(name)
-        if time.perf_counter() - self._saved > max(SAVE_EVERY, self._cost / SAVE_SHARE):
-            self._save(name)
-
-    def _stop_if_asked(self, name: str | None = None) -> None:
+        """Stop where that is asked for; write a checkpoint where one is due. The processes agree."""
+        due = time.perf_counter() - self._saved > max(SAVE_EVERY, self._cost / SAVE_SHARE)
         reason = self.stop()
-        if self.processes.world > 1:
-            if name is None:
-                return  # in an evaluation the processes do not meet
-            reason = "a signal" if self.processes.any(reason is not None) else None
-        if reason is None:
-            return
-        if reason == "another process":
-            raise Interrupted(f"{self.out.name}: {reason} has taken it over; nothing was written")
+        wish = TAKEN if reason == ANOTHER else STOP if reason else SAVE if due else NOTHING
+        wish = int(self.processes.largest(wish if self.processes.first or wish > SAVE else NOTHING))
+        if wish == SAVE:
+            self._save(name)
+        elif wish > SAVE:
+            self._stop(reason or "a signal to another process", wish)
+
+    def _stop_if_asked(self) -> None:
+        """The same inside an evaluation, where several processes do not meet."""
+        reason = self.stop()
+        if reason and self.processes.world == 1:
+            self._stop(reason, TAKEN if reason == ANOTHER else STOP)
+
+    def _stop(self, reason: str, wish: int) -> None:
+        if wish == TAKEN:
+            raise Interrupted(f"{self.out.name}: {ANOTHER} has taken it over; nothing was written")
         branch = self.progress.leg < len(self.legs) and self.legs[self.progress.leg].branch
         self._save(BRANCH if branch else LAST)
-        epoch, step = divmod(self.progress.step, self.steps)
         raise Interrupted(
-            f"{self.out.name}: stopped by {reason} in epoch {epoch + 1} after step {step} of {self.steps}; "
-            "saved, the next start goes on there"
+            f"{self.out.name}: stopped by {reason} {self._where()}; saved, the next start goes on there"
+            if self.processes.first
+            else ""
         )
+
+    def _where(self) -> str:
+        epoch, step = divmod(self.progress.step, self.steps)
+        return f"after epoch {epoch}" + (f", step {step} of {self.steps}" if step else "")
 
     # --- the resume state ------------------------------------------------------------------------
 
@@ -414,20 +453,14 @@ class Trainer:
         if best is not None:
             self.best = checkpoint.read(self._best_path(best["epoch"]))[1]
             self._best_on_disk = best["epoch"]
-        if (self.out / BRANCH).exists():
-            try:
-                header, tensors = checkpoint.load(self.out / BRANCH, self._belongs())
-            except checkpoint.Unusable as error:
-                self.say(f"{self.out.name}: {BRANCH} is not used, the cooldown begins anew: {error}")
-            else:
-                if header["progress"]["leg"] == self.progress.leg:  # else it is finished
-                    self._put(header, tensors)
-        epoch, step = divmod(self.progress.step, self.steps)
-        where = f"after epoch {epoch}" + (f", step {step} of {self.steps}" if step else "")
-        self.say(f"{self.out.name}: continues {where}")
+        self._anew = False
+        self.say(f"{self.out.name}: continues {self._where()}")
 
     def _put(self, header: dict[str, Any], tensors: checkpoint.Tensors) -> None:
-        self.progress = Progress(**json.loads(json.dumps(header["progress"])))
+        try:
+            self.progress = Progress(**json.loads(json.dumps(header["progress"])))
+        except (KeyError, TypeError) as error:
+            raise checkpoint.Unusable(f"its progress cannot be read: {error}") from error
         self.optimizer = self._optimizer()
         checkpoint.restore(tensors, self.model, self.optimizer)
 
@@ -489,7 +522,7 @@ class Trainer:
             "switch": switch,
             "seconds": progress.seconds,
             "seconds_saving": progress.saving,
-            "targets_per_second": progress.targets / progress.seconds if progress.seconds else None,
+            "targets_per_second": progress.targets / progress.training if progress.training else None,
             "changes": progress.changes,
             **machine(self.how),
         }
