@@ -25,6 +25,7 @@ USERS, WINDOWS = 12, 4
 
 def main() -> None:
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
+    threads = int(sys.argv[3]) if len(sys.argv) > 3 else 2
     part = out / "data"
     part.mkdir(parents=True, exist_ok=True)
     users = polars.read_parquet(data / "sequences.parquet").head(USERS)
@@ -37,7 +38,7 @@ def main() -> None:
     )  # fmt: skip
     trainer.LOG_EVERY = 1
     begun = time.perf_counter()
-    train(run, part, out / "run", 2, lambda line: print(line, flush=True))
+    train(run, part, out / "run", threads, lambda line: print(line, flush=True))
     for line in (out / "run" / "log.jsonl").read_text().splitlines():
         row = json.loads(line)
         print(f"step {row['step']}: mean train loss so far {row['train_loss']:.3f}")

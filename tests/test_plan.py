@@ -350,3 +350,23 @@ def test_recomputation_takes_what_is_planned(size, precision):
     result = measured(size, 3706, 64, 3, precision=precision, recompute=True)
     assert 0.75 < result["memory"] < 1.25
     assert 0.75 < statistics.median(result["time"]) < 1.25
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+@pytest.mark.parametrize("size", [(1, 16, 1), (2, 64, 2), (6, 128, 4)])
+def test_a_run_takes_the_memory_that_is_planned(size, precision, ml_1m_dir, tmp_path):
+    """Within 25 %, as metrics.json has it; the time is printed, for one run says little of it."""
+    n_layers, d_model, n_heads = size
+    run = Run("ml-1m", n_layers, d_model, 0.01, n_heads=n_heads, stride=25, epochs=2, data_fraction=0.1)
+    out = tmp_path / "run"
+    args = ("--data", ml_1m_dir, "--out", out, "--device", "cpu", "--precision", precision)
+    done = recscale("train", "--spec", run.spec(), *args)
+    assert done.returncode == 0, done.stderr
+    point, data = json.loads((out / "metrics.json").read_text()), plan.counts("ml-1m", ml_1m_dir, {})
+    here = plan.here(1)
+    memory = plan.run_bytes(run, data, cpu(precision)) / point["peak_memory_bytes"]
+    time = (plan.run_seconds(here, cpu(precision), run, data) - plan.STARTUP) / point["seconds"]
+    print(f"{run.size}, {precision}: {point['seconds']:.1f} s, estimate {time:.2f} of it")
+    print(f"peak {point['peak_memory_bytes'] / 2**20:.0f} MiB, estimate {memory:.2f} of it")
+    assert 0.75 < memory < 1.25

@@ -1,4 +1,3 @@
-import contextlib
 import dataclasses
 import json
 import math
@@ -162,24 +161,23 @@ def test_sigterm_in_any_evaluation_changes_nothing(small_data, tmp_path, monkeyp
     """Asked to stop before each block of users in turn: of valid, of test on the way, of branches."""
     run = dataclasses.replace(RUN, epochs=2, test_epochs=(1, 2), schedule=schedule)
     train(run, small_data, tmp_path / "done", 1, quiet)
-    true, calls, ends, starts = trainer.Trainer._stop_if_asked, [], 0, 0
+    true, calls = trainer.Trainer._stop_if_asked, []
 
-    def planted(self):
+    def planted(self, last):
         calls.append(1)
-        if len(calls) == 1 + ends:
+        if len(calls) == last:
             os.kill(os.getpid(), signal.SIGTERM)
         true(self)
 
-    monkeypatch.setattr(trainer.Trainer, "_stop_if_asked", planted)
-    out = tmp_path / "run"
-    while not (out / "metrics.json").exists():
+    for moment in (1, 2, 3, 4, 5):
+        out = tmp_path / f"run-{moment}"
         calls.clear()
-        with contextlib.suppress(Interrupted):
-            train(run, small_data, out, 1, quiet)
-        ends = 1 - ends  # the first evaluation from here, or the second
-        starts += 1
-    assert starts > 4
-    same_run(out, tmp_path / "done")
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer.Trainer, "_stop_if_asked", lambda self, at=moment: planted(self, at))
+            with pytest.raises(Interrupted, match="stopped by SIGTERM after epoch"):
+                train(run, small_data, out, 1, quiet)
+        train(run, small_data, out, 1, quiet)
+        same_run(out, tmp_path / "done")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

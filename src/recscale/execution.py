@@ -124,7 +124,7 @@ def apply(execution: Execution) -> None:
     if execution.allocator == "keep":
         libc = ctypes.CDLL(None)
         libc.mallopt(-4, 0)  # M_MMAP_MAX: no block of its own mapping
-        libc.mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give the top of the heap back
 
 
 def _multiplies_bfloat16() -> bool:

@@ -15,12 +15,13 @@ d, h heads and e bytes a number (2 in bfloat16) takes the sum of these times, ti
 A run is its steps (those of branches too), its evaluations (float32: one window a user forward, and the
 scores of all items) and STARTUP. Checkpoints, at most 2 %, come on top.
 
-Memory is BASE + 12 P bytes (weights, Adam) + the largest of: what backward waits for (`activations`,
-`loss_bytes`) times SLACK, the gradients (4 P), an evaluation of BLOCK users. Several processes hold the
-gradients all along (4 P), and a CPU run a copy of its best weights (4 P) and its data.
+Memory of steps is BASE + 12 P bytes (weights, Adam) + the larger of the gradients (4 P) and SLACK times
+what backward waits for (`activations`, `loss_bytes`); several processes hold the gradients all along (4 P).
+An evaluation of BLOCK users uses a GPU's freed memory again, but comes on top in a CPU's heap. A run on a
+CPU also holds its data, the best weights (4 P) and in bfloat16 the KERNELS of all shapes it has met.
 
 The constants count the operations of one step (PyTorch 2, plain attention), but ATTENTION, GELU, LOGIT,
-CALL, UNCOUNTED, BASE, SLACK and HOLES, which come from measurements on a CPU; tests/test_plan.py compares
+CALL, UNCOUNTED, BASE, SLACK, HOLES and KERNELS, which come from measurements on a CPU; tests/test_plan.py compares
 with it. For GPUs nothing was measured.
 """
 
@@ -60,6 +61,7 @@ BASE = {"cpu": 360 * MIB, "cuda": 1024 * MIB}  # Python and torch; on a GPU cont
 DATA_BASE, DATA_BYTES = 100 * MIB, 10  # the reader of the data; a train target
 SLACK = {"cpu": 1.3, "cuda": 1.1}  # what an allocator holds over what is used
 HOLES = {2: 13, 4: 37}  # bytes by e: recomputation's freed tensors between kept ones in a CPU's heap
+KERNELS = 2 * MIB, 350 * MIB  # a step, at most: batches differ in targets, and oneDNN keeps what it made
 # Assumed for accelerators, not measured: what training reaches of the data sheet, seconds a call.
 REACH_PRODUCTS, REACH_BANDWIDTH, REACH_LINK, GPU_CALL = 0.4, 0.7, 0.35, 1e-5
 
@@ -235,9 +237,13 @@ def run_bytes(run: Run, data: Counts, how: Execution) -> float:
     weights = 4 * n_total(run.n_layers, run.d_model, data.n_items, run.max_len)
     scores = 12 * run.n_heads * run.max_len if how.attention == "plain" else 0
     block = BLOCK * (run.max_len * (56 * run.d_model + scores) + 14 * data.n_items)
-    evaluating = BASE[how.device] + 3 * weights + SLACK[how.device] * block
-    host = weights + DATA_BASE + DATA_BYTES * data.targets if how.device == "cpu" else 0
-    return max(step_bytes(run, data.n_items, how), evaluating) + host
+    evaluating, training = SLACK[how.device] * block, step_bytes(run, data.n_items, how)
+    if how.device == "cuda":
+        return max(training, BASE[how.device] + 3 * weights + evaluating)
+    host = weights + DATA_BASE + DATA_BYTES * data.targets
+    if how.precision == "bfloat16":
+        host += min(KERNELS[0] * run.epochs * math.ceil(data.epoch(run)[0] / run.batch_size), KERNELS[1])
+    return training + evaluating + host
 
 
 # --- what is planned ----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from recscale.claim import claim
 from recscale.errors import InputError
 from recscale.processes import Processes, join
 from recscale.study import TRAIN_RECIPE, Run
-from recscale.trainer import ANOTHER, BRANCH, LAST, Trainer, clean
+from recscale.trainer import ANOTHER, BRANCH, LAST, Progress, Trainer, clean
 
 LOOK = 1.0  # seconds between two looks at the claim
 Say = Callable[[str], None]
@@ -76,7 +76,7 @@ def train(
                     "began (--device, --precision, ... set it), pass --allow-change, or remove the file to "
                     "start anew"
                 )
-            state[0]["progress"]["changes"] += changes + notes
+            state[0]["progress"].setdefault("changes", []).extend(changes + notes)
         execution.apply(how)
         trainer = Trainer(run, data, users, out, how, processes, say, stop)
         if state is not None:
@@ -158,7 +158,7 @@ def _resume_state(
     try:
         header, tensors = checkpoint.load(out / LAST, belongs)
         execution.known(header["execution"])
-        leg = header["progress"]["leg"]
+        leg = Progress(**header["progress"]).leg
     except (checkpoint.Unusable, KeyError, TypeError) as error:
         _set_aside(out, say, error)
         return None
