@@ -390,7 +390,7 @@ def test_a_valid_loss_that_is_not_finite_names_the_epoch_that_led_to_it(small_da
     at = read(tmp_path / "run")["diverged"]
     assert (at["split"], at["epoch"]) == ("valid", 1)
     assert at["learning_rate"] > 0
-    assert at["losses_before"][0] == pytest.approx(math.log(30), rel=0.3)
+    assert 1 < at["losses_before"][0] < math.log(30)  # the mean of that epoch
 
 
 def test_it_learns_what_there_is_to_learn(small_data, tmp_path):

@@ -3,8 +3,8 @@
 Parameters P = study.n_total, FLOPs C = study.training_flops. A step of B windows of T positions, width
 d, h heads and e bytes a number (2 in bfloat16) takes the sum of these times, times UNCOUNTED:
 
-- matrix products: FLOPs over the rate of a large product; the small ones of attention run at ATTENTION
-  of it. Recomputation adds a third to the blocks;
+- matrix products: FLOPs over d / (d + NARROW) of the rate of a large product; the small ones of attention
+  run at ATTENTION of that. Recomputation adds a third to the blocks;
 - elementwise work: LAYER_BYTES d a layer and position, SCORE_BYTES a head and score and five passes over
   the logits, over the bandwidth; softmax and GELU at the rate of exponentials, dropout at that of random
   numbers, which a CPU makes one at a time (on a GPU both are free);
@@ -20,9 +20,9 @@ what backward waits for (`activations`, `loss_bytes`); several processes hold th
 An evaluation of BLOCK users uses a GPU's freed memory again, but comes on top in a CPU's heap. A run on a
 CPU also holds its data, the best weights (4 P) and in bfloat16 the KERNELS of all shapes it has met.
 
-The constants count the operations of one step (PyTorch 2, plain attention), but ATTENTION, GELU, LOGIT,
-CALL, UNCOUNTED, BASE, SLACK, HOLES and KERNELS, which come from measurements on a CPU; tests/test_plan.py compares
-with it. For GPUs nothing was measured.
+The constants count the operations of one step (PyTorch 2, plain attention), but ATTENTION, NARROW, GELU,
+LOGIT, CALL, UNCOUNTED, BASE, SLACK, HOLES and KERNELS, which come from measurements on a CPU; tests/test_plan.py
+compares with it. For GPUs nothing was measured.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from recscale.prepare import WITHHELD
 from recscale.schedule import legs
 from recscale.study import Run, Study, n_non_embedding, n_total, training_flops
 
-ATTENTION = 0.4
+ATTENTION, NARROW = 0.4, 8
 LAYER_BYTES, SCORE_BYTES = {2: 263, 4: 373}, {2: 92, 4: 84}  # by e; forward and backward
 GELU = {2: 9, 4: 14}  # exponentials a layer, position and width: of 4 d, backward about twice forward
 LOGIT = 1.5  # exponentials a logit: softmax, and what is gathered and summed beside it; fitted
@@ -55,7 +55,7 @@ UPDATE_BYTES = 50  # fused Adam 28, casts and sums of gradients
 LAYER_CALLS, STEP_CALLS = 85, 120
 CALL = 3  # additions of eight numbers take as long as one operation and its gradient
 STARTUP = 5.0  # seconds: imports, data
-UNCOUNTED = 1.1
+UNCOUNTED = 1.05
 MIB = 2**20
 BASE = {"cpu": 360 * MIB, "cuda": 1024 * MIB}  # Python and torch; on a GPU context and workspaces
 DATA_BASE, DATA_BYTES = 100 * MIB, 10  # the reader of the data; a train target
@@ -161,6 +161,7 @@ def _pass_seconds(
     drawn = layers * (2 * positions * d + scores) + positions * d if share == 1 and _dropout(run) else 0
     return (
         (blocks * flops * positions + share * 6 * logits * d)
+        * (1 + NARROW / d)
         / (device.bfloat16 if e == 2 else device.float32)
         + moved / device.bandwidth
         + (blocks * layers * (positions * GELU[e] * d + scores) + LOGIT * logits) / device.exponentials
