@@ -163,7 +163,8 @@ def test_more_takes_more(run, key, precision):
     assert plan.activations(larger, larger.batch_size, how) > plan.activations(run, run.batch_size, how)
     again = dataclasses.replace(how, recompute=True)
     assert plan.step_seconds(slow, again, run, 2000, 50) > plan.step_seconds(slow, how, run, 2000, 50)
-    assert plan.step_bytes(larger, 2000, again) <= plan.step_bytes(larger, 2000, how) * 1.2
+    if run.n_layers >= 4:  # of few layers, what is computed again is most of what would be kept
+        assert plan.step_bytes(larger, 2000, again) <= plan.step_bytes(larger, 2000, how)
     more = dataclasses.replace(data, targets=2 * data.targets)
     assert plan.run_seconds(slow, how, run, more) > plan.run_seconds(slow, how, run, data)
 

@@ -21,8 +21,8 @@ An evaluation of BLOCK users uses a GPU's freed memory again, but comes on top i
 CPU also holds its data, the best weights (4 P) and in bfloat16 the KERNELS of all shapes it has met.
 
 The constants count the operations of one step (PyTorch 2, plain attention), but ATTENTION, NARROW, GELU,
-LOGIT, CALL, UNCOUNTED, BASE, SLACK, HOLES and KERNELS, which come from measurements on a CPU; tests/test_plan.py
-compares with it. For GPUs nothing was measured.
+LOGIT, CALL, UNCOUNTED, BASE, SLACK, HOLES and KERNELS, which come from measurements on a CPU;
+tests/test_plan.py compares with it. For GPUs nothing was measured.
 """
 
 from __future__ import annotations
