@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
+
+from recscale.dropout import Dropout, dropout
 
 INIT_STD = 0.02  # GPT-2's, as the authors' code uses
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]
@@ -62,7 +64,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(d_model)
         self.up = nn.Linear(d_model, 4 * d_model)
         self.down = nn.Linear(4 * d_model, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x + self.dropout(self.attention(self.norm1(x), mask))
@@ -89,7 +91,7 @@ class Decoder(nn.Module):
         self.recompute = recompute
         self.item_table = nn.Embedding(n_items + 1, d_model)
         self.positions = nn.Embedding(max_len, d_model)
-        self.dropout = nn.Dropout(dropout if dropout_embedding is None else dropout_embedding)
+        self.dropout = Dropout(dropout if dropout_embedding is None else dropout_embedding)
         last = dropout if dropout_last is None else dropout_last
         rates = np.linspace(dropout, last, n_layers).tolist()
         self.blocks = nn.ModuleList(Block(d_model, n_heads, rate, attend) for rate in rates)
