@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,6 +197,24 @@ def test_a_signal_saves_and_ends_with_75(full, tmp_path, number):
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "run: continues after epoch" in again.stdout
     same_run(out, done)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads which signals are caught from /proc"
+)
+def test_a_signal_before_the_training_ends_with_75_too(full, tmp_path):
+    data, _ = full
+    command = [sys.executable, "-m", "recscale", "train", "--spec", FULL.spec()]
+    command += ["--data", str(data), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    caught = 0
+    while not caught >> (signal.SIGTERM - 1) & 1:  # until it catches SIGTERM; torch is not imported yet
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = int(status.split("SigCgt:")[1].split()[0], 16)
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert "stopped by SIGTERM" in process.communicate()[0]
+    assert process.returncode == 75
 
 
 def test_the_second_process_ends_with_the_first(full, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,13 @@ def prepare(args: argparse.Namespace) -> None:
     )
 
 
+def _stopped_early(number: int, _: Any) -> None:
+    raise Interrupted(f"stopped by {signal.Signals(number).name} outside the training; nothing to save")
+
+
 def train(args: argparse.Namespace) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):  # importing torch alone takes seconds
+        signal.signal(number, _stopped_early)
     from recscale.train import train
 
     names = ("device", "precision", "attention", "compile", "allocator", "recompute", "micro_batch")

@@ -64,7 +64,7 @@ def collect(study: Study, runs_dir: Path, references_file: Path) -> tuple[pd.Dat
         about = {"run": name, "size": run.size, "N": point["N"], "data_fraction": run.data_fraction}
         about |= {"learning_rate": run.learning_rate, "seed": run.seed}
         curves += [about | row for row in _curve(point, run)]
-    table = pd.DataFrame(points)
+    table = pd.DataFrame(points).astype({"chosen_epoch": "Int64"})  # none where a run diverged
     if table["data_sha256"].nunique() > 1:
         odd = table.drop_duplicates("data_sha256")["run"].tolist()
         raise InputError(

@@ -132,12 +132,12 @@ def _held(
 
 @contextmanager
 def _signals() -> Iterator[list[str]]:
-    """Collects the names of SIGTERM and SIGINT instead of dying of them; the second one acts as usual."""
+    """Collects the names of SIGTERM and SIGINT instead of dying of them; the second one ends the process."""
     asked: list[str] = []
 
     def ask(number: int, _: Any) -> None:
         asked.append(signal.Signals(number).name)
-        signal.signal(number, before[number])
+        signal.signal(number, signal.SIG_DFL)
 
     before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
