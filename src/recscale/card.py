@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import matplotlib.dates
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -20,6 +19,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 import scipy.optimize
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -407,9 +407,8 @@ def draw(table: pd.DataFrame, content: dict[str, Any]) -> Figure:
     edges = np.append(rows["x"], rows["x_end"].iloc[-1])
     time.stairs(rows["y"], edges, fill=True, color=OKABE_ITO[0])
     time.set_ylabel("interactions a day")
-    dates = matplotlib.dates.AutoDateLocator(maxticks=6)
-    time.xaxis.set_major_locator(dates)
-    time.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(dates))
+    time.xaxis.set_major_locator(ticker.MaxNLocator(3, integer=True, min_n_ticks=1))
+    time.xaxis.set_major_formatter(ticker.FuncFormatter(lambda day, _: str(np.datetime64(int(day), "D"))))
     _stairs(more, series.get("gaps"), "gap between interactions (s)", "gaps of that many seconds")
     more.set_title(f"{100 * content['time']['ties']:.3g} % of interactions tie with another", fontsize=8)
     return figure
