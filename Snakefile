@@ -20,9 +20,10 @@ include: "workflow/rules/figures.smk"
 
 
 rule all:
-    """Every run, table, law and figure of the study: a missing one is made again."""
+    """The card of the data, every run, table, law and figure: a missing one is made again."""
     default_target: True
     input:
+        card=f"{DATA}/card.json",
         runs=expand("{out}/runs/{run}/metrics.json", out=OUT, run=STUDY.runs),
         points=f"{OUT}/points.parquet",
         laws=expand("{out}/laws/{law}.json", out=OUT, law=STUDY.laws),

@@ -65,6 +65,20 @@ def prepare(args: argparse.Namespace) -> None:
     )
 
 
+def card(args: argparse.Namespace) -> None:
+    from recscale.card import card
+
+    content = card(args.data, args.out)
+    popularity, entropy = content["popularity"], content["entropy"]
+    slope, step = popularity["zipf"]["slope"], entropy["conditional"]["plug_in"]
+    _say(
+        f"{content['dataset']}: {content['users']:,} users, {content['items']:,} items, "
+        f"{content['interactions']:,} interactions; Gini {popularity['gini']:.2f}, Zipf slope "
+        f"{'-' if slope is None else f'{slope:.2f}'}; entropy {entropy['unigram']['plug_in']:.2f} nats, "
+        f"given the item before {'-' if step is None else f'{step:.2f}'}"
+    )
+
+
 def _stopped_early(number: int, _: Any) -> None:
     raise Interrupted(f"stopped by {signal.Signals(number).name} outside the training; nothing to save")
 
@@ -216,6 +230,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--datasets", type=Path, default=datasets, help="reads: the datasets file")
     sub.add_argument("--source", type=Path, required=True, help="reads: source.json of fetch")
     sub.add_argument("--out", type=Path, required=True, help="writes: this folder")
+
+    sub = verb(card, "what is in the data: card.json, and a figure as PNG, PDF and CSV")
+    sub.add_argument("--data", type=Path, required=True, help="reads: prepared dataset folder")
+    sub.add_argument("--out", type=Path, required=True, help="writes: card.json, .png, .pdf, .csv here")
 
     sub = verb(train, "train one run, evaluate it, write metrics.json and model.safetensors")
     sub.add_argument("--spec", required=True, help="the run as canonical JSON")

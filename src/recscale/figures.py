@@ -279,12 +279,17 @@ def draw(name: str, study: Study, results: Path, out: Path) -> None:
     fits = {law: Fit.read(results / "laws" / f"{law}.json") for law in study.laws}
     with matplotlib.rc_context(STYLE):
         figure, table = FIGURES[name](Tables(study, points, curves, references, fits))
-        FigureCanvasAgg(figure)
-        with atomic(out) as part:
-            figure.savefig(part, format="png")
-        with atomic(out.with_suffix(".pdf")) as part:
-            # Without its date the same tables give the same bytes.
-            figure.savefig(part, format="pdf", metadata={"CreationDate": None})
+        save(figure, table, out)
+
+
+def save(figure: Figure, table: pd.DataFrame, out: Path) -> None:
+    """Write a figure to `out`, a .png path, with the .pdf and the table as .csv beside it."""
+    FigureCanvasAgg(figure)
+    with atomic(out) as part:
+        figure.savefig(part, format="png")
+    with atomic(out.with_suffix(".pdf")) as part:
+        # Without its date the same tables give the same bytes.
+        figure.savefig(part, format="pdf", metadata={"CreationDate": None})
     with atomic(out.with_suffix(".csv")) as part:
         table.to_csv(part, index=False)
 

@@ -1,7 +1,8 @@
 """Raw archive to sequences.
 
 input:  config/datasets.yaml (sources, checksums, expected counts)
-output: results/data/<dataset>/source.json, sequences.parquet, items.parquet, stats.json
+output: results/data/<dataset>/source.json, sequences.parquet, items.parquet, stats.json,
+        card.{json,png,pdf,csv}
 """
 
 
@@ -39,4 +40,26 @@ rule prepare:
         recipe=study.PREPARE_RECIPE,
     shell:
         "recscale prepare {params.dataset:q} --source {input:q} --out {params.out:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule card:
+    """Say what is in the data: lengths, popularity, times, repeats, entropies."""
+    input:
+        sequences=f"{DATA}/sequences.parquet",
+        item_table=f"{DATA}/items.parquet",
+        stats=f"{DATA}/stats.json",
+        code="src/recscale/card.py",
+    output:
+        f"{DATA}/card.png",
+        f"{DATA}/card.pdf",
+        f"{DATA}/card.csv",
+        card=f"{DATA}/card.json",
+    log:
+        f"{DATA}/logs/card.log",
+    localrule: True
+    conda:
+        "../../envs/recscale.yaml"
+    shell:
+        'recscale card --data "$(dirname {input.stats:q})" --out "$(dirname {output.card:q})"'
         " 2>&1 | tee {log:q}"
