@@ -31,10 +31,18 @@ def _dataset(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def fetch(args: argparse.Namespace) -> None:
-    from recscale.fetch import fetch
+    from recscale.fetch import fetch, listing
 
-    record = fetch(args.dataset, _dataset(args), args.raw, _say)
-    files.write_json(args.out, record)
+    known = schema.read_yaml(args.datasets, "datasets")
+    for name in args.names:
+        if name not in known:
+            raise InputError(f"{args.datasets}: {name} is not one of {', '.join(known)}")
+    if args.list:
+        _say("\n".join(listing({name: known[name] for name in args.names or known}, args.raw)))
+    elif len(args.names) != 1 or args.out is None:
+        raise InputError("fetch: give one dataset and --out FILE, or --list")
+    else:
+        files.write_json(args.out, fetch(args.names[0], known[args.names[0]], args.raw, _say))
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -205,11 +213,12 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     datasets = Path("config/datasets.yaml")
-    sub = verb(fetch, "find or download a dataset's archive, check it, write source.json")
-    sub.add_argument("dataset", help="a name in the datasets file")
+    sub = verb(fetch, "find or download a dataset's files, check them, write source.json")
+    sub.add_argument("names", nargs="*", metavar="DATASET", help="a name in the datasets file")
+    sub.add_argument("--list", action="store_true", help="only print what to download and where to put it")
     sub.add_argument("--datasets", type=Path, default=datasets, help="reads: the datasets file")
-    sub.add_argument("--raw", type=Path, default=Path("raw"), help="reads and writes: archives")
-    sub.add_argument("--out", type=Path, required=True, help="writes: source.json")
+    sub.add_argument("--raw", type=Path, default=Path("raw"), help="reads and writes: raw files")
+    sub.add_argument("--out", type=Path, help="writes: source.json")
 
     sub = verb(prepare, "raw log to sequences.parquet, items.parquet and stats.json")
     sub.add_argument("dataset", help="a name in the datasets file")
