@@ -18,11 +18,11 @@ REPO = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def ml_1m_source(tmp_path_factory):
-    """(path of the archive, its entry in datasets.yaml); kept in raw/ for the next time."""
+    """(paths of the files, the entry of their source in datasets.yaml); kept in raw/ for the next time."""
     entry = yaml.safe_load((REPO / "config/datasets.yaml").read_text())["ml-1m"]
     record = fetch("ml-1m", entry, REPO / "raw", print)
     (source,) = [s for s in entry["sources"] if s["name"] == record["source"]]
-    return Path(record["path"]), source
+    return [Path(file["path"]) for file in record["files"]], source
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +63,10 @@ def log_of(histories, seconds=None):
         for user, history in enumerate(histories)
         for place, item in enumerate(history)
     ]
-    return pl.DataFrame(rows, schema=["user", "item", "rating", "timestamp"], orient="row").cast(
-        {"timestamp": pl.Int64, "rating": pl.Float64}
+    return (
+        pl.DataFrame(rows, schema=["user", "item", "rating", "timestamp"], orient="row")
+        .cast({"timestamp": pl.Int64, "rating": pl.Float64})
+        .with_columns(domain=pl.lit(None, pl.String))
     )
 
 

@@ -69,8 +69,8 @@ def local(tmp_path):
     path = raw / "log.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("r.dat", "".join(f"{u}::{i}::3::{i}\n" for u in "ab" for i in range(5)))
-    source = {"name": "local", "file": "log.zip", "members": ["r.dat"]}
-    source["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    file = {"file": "log.zip", "members": ["r.dat"], "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    source = {"name": "local", "files": [file]}
     source["format"] = {"separator": "::", "columns": ["user", "item", "rating", "timestamp"]}
     entry = {"title": "t", "terms": "t", "withhold_above": 15, "sources": [source]}
     entry["expect"] = {"rows": 10, "users": 2, "items": 5}
@@ -93,7 +93,7 @@ def test_from_archive_to_sequences(local):
     assert done.returncode == 0, done.stderr
     stats = json.loads((local / "out/stats.json").read_text())
     assert stats["targets"] == {"all": 8, "train": 4, "valid": 2, "test": 2}
-    assert stats["input"]["sha256"]
+    assert stats["input"]["files"][0]["sha256"]
     assert sorted(p.name for p in (local / "out").iterdir()) == [
         "items.parquet",
         "sequences.parquet",
@@ -116,7 +116,7 @@ def test_a_truncated_zip_with_a_checksum_that_fits_is_one_line(local):
     path = local / "raw/log.zip"
     path.write_bytes(path.read_bytes()[:-20])
     datasets = json.loads((local / "datasets.yaml").read_text())
-    datasets["toy"]["sources"][0]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    datasets["toy"]["sources"][0]["files"][0]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (local / "datasets.yaml").write_text(json.dumps(datasets))
     assert "r.dat: is not a readable interaction log" in one_line(fetch_and_prepare(local))
 

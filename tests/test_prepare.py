@@ -1,7 +1,9 @@
+import json
 import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -24,7 +26,7 @@ def frame_of(interactions_):
         [(f"u{u}", f"i{i}", 1.0, t) for u, i, t in interactions_],
         schema={"user": pl.String, "item": pl.String, "rating": pl.Float64, "timestamp": pl.Int64},
         orient="row",
-    )
+    ).with_columns(domain=pl.lit(None, pl.String))
 
 
 def brute_force(interactions_, withhold_above):
@@ -115,8 +117,8 @@ def test_ratings_dat_and_the_wheel_give_the_same_sequences(ml_1m_log, ml_1m, tmp
     )
     (tmp_path / "ratings.dat").write_text("\n".join(dat.to_series()) + "\n")
     entry = yaml.safe_load((REPO / "config/datasets.yaml").read_text())["ml-1m"]
-    source = next(s for s in entry["sources"] if s["name"] == "GroupLens") | {"members": []}
-    log = interactions.read(tmp_path / "ratings.dat", source)
+    source = next(s for s in entry["sources"] if s["name"] == "unpacked ratings.dat")
+    log = interactions.read([tmp_path / "ratings.dat"], source)
     interactions.check(log, entry["expect"], "ratings.dat")
     sequences, _, stats = prepare(log, 15)
     assert_frame_equal(sequences, ml_1m[0])
@@ -129,7 +131,7 @@ def test_the_second_wheel_has_the_same_counts_and_says_that_ties_may_differ(ml_1
     said = []
     record = fetch("ml-1m", only, REPO / "raw", said.append)
     assert "ties" in said[-1]
-    log = interactions.read(REPO / "raw" / only["sources"][0]["file"], only["sources"][0])
+    log = interactions.read([Path(f["path"]) for f in record["files"]], only["sources"][0])
     stats = prepare(log, 15)[2]
     assert stats["targets"] == ml_1m[2]["targets"]
     assert stats["trajectory_items"] == ml_1m[2]["trajectory_items"]
@@ -139,10 +141,18 @@ def test_the_second_wheel_has_the_same_counts_and_says_that_ties_may_differ(ml_1
 @pytest.mark.parametrize("threads", [1, 3])
 def test_any_number_of_threads_gives_the_same_bytes(ml_1m_source, ml_1m_dir, tmp_path, threads):
     source = tmp_path / "source.json"
-    source.write_text(f'{{"path": "{ml_1m_source[0]}", "source": "{ml_1m_source[1]["name"]}"}}')
+    record = {"files": [{"path": str(path)} for path in ml_1m_source[0]], "source": ml_1m_source[1]["name"]}
+    source.write_text(json.dumps(record))
     command = [sys.executable, "-m", "recscale", "prepare", "ml-1m", "--source", str(source)]
     command += ["--datasets", str(REPO / "config/datasets.yaml"), "--out", str(tmp_path)]
     env = os.environ | {"POLARS_MAX_THREADS": str(threads)}
     subprocess.run(command, check=True, env=env, capture_output=True)
     for name in ("sequences.parquet", "items.parquet"):
         assert (tmp_path / name).read_bytes() == (ml_1m_dir / name).read_bytes()
+
+
+def test_an_item_takes_the_domain_where_it_came_first():
+    log = log_of([["x", "y", "z", "x"]]).with_columns(domain=pl.Series(["A", "B", "B", "B"]))
+    _, items, stats = prepare(log, 15)
+    assert dict(items.select("item", "domain").rows()) == {"x": "A", "y": "B", "z": "B"}
+    assert stats["n_items_in_several_domains"] == 1

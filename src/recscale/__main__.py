@@ -31,28 +31,41 @@ def _dataset(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def fetch(args: argparse.Namespace) -> None:
-    from recscale.fetch import fetch
+    from recscale.fetch import fetch, listing
 
-    record = fetch(args.dataset, _dataset(args), args.raw, _say)
-    files.write_json(args.out, record)
+    known = schema.read_yaml(args.datasets, "datasets")
+    for name in args.names:
+        if name not in known:
+            raise InputError(f"{args.datasets}: {name} is not one of {', '.join(known)}")
+    if args.list:
+        _say("\n".join(listing({name: known[name] for name in args.names or known}, args.raw)))
+    elif len(args.names) != 1 or args.out is None:
+        raise InputError("fetch: give one dataset and --out FILE, or --list")
+    else:
+        files.write_json(args.out, fetch(args.names[0], known[args.names[0]], args.raw, _say))
 
 
 def prepare(args: argparse.Namespace) -> None:
     from recscale import interactions
     from recscale.prepare import prepare
 
-    record = files.read_json(args.source, "source", "path")
+    record = files.read_json(args.source, "source", "files")
     entry = _dataset(args)
     sources = {source["name"]: source for source in entry["sources"]}
     if record["source"] not in sources:
         raise InputError(f"{args.source}: {record['source']} is not a source in {args.datasets}")
-    source = sources[record["source"]]
-    path = Path(record["path"])
-    if not path.exists():
-        raise InputError(f"{path}: is gone; remove {args.source} to fetch it again")
-    log = interactions.read(path, source)
-    interactions.check(log, entry["expect"], str(path))
-    sequences, items, stats = prepare(log, entry["withhold_above"])
+    paths = [Path(file["path"]) for file in record["files"]]
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: is gone; remove {args.source} to fetch it again")
+    log = interactions.read(paths, sources[record["source"]])
+    interactions.check(log, entry.get("expect", {}), f"{args.dataset}: {', '.join(map(str, paths[:3]))}")
+    raw = len(log)
+    log, left_out = interactions.keep(log, entry)
+    if log.is_empty():
+        raise InputError(f"{args.dataset}: no interaction is left by its filters: {left_out}")
+    sequences, items, stats = prepare(log, entry.get("withhold_above", 15))
+    stats["interactions"] |= {"raw": raw, "left_out": left_out | stats["interactions"]["left_out"]}
     for name, frame in (("sequences", sequences), ("items", items)):
         with files.atomic(args.out / f"{name}.parquet") as part:
             frame.write_parquet(part)
@@ -219,11 +232,12 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     datasets = Path("config/datasets.yaml")
-    sub = verb(fetch, "find or download a dataset's archive, check it, write source.json")
-    sub.add_argument("dataset", help="a name in the datasets file")
+    sub = verb(fetch, "find or download a dataset's files, check them, write source.json")
+    sub.add_argument("names", nargs="*", metavar="DATASET", help="a name in the datasets file")
+    sub.add_argument("--list", action="store_true", help="only print what to download and where to put it")
     sub.add_argument("--datasets", type=Path, default=datasets, help="reads: the datasets file")
-    sub.add_argument("--raw", type=Path, default=Path("raw"), help="reads and writes: archives")
-    sub.add_argument("--out", type=Path, required=True, help="writes: source.json")
+    sub.add_argument("--raw", type=Path, default=Path("raw"), help="reads and writes: raw files")
+    sub.add_argument("--out", type=Path, help="writes: source.json")
 
     sub = verb(prepare, "raw log to sequences.parquet, items.parquet and stats.json")
     sub.add_argument("dataset", help="a name in the datasets file")

@@ -292,7 +292,7 @@ def counts(dataset: str, folder: Path, entry: Mapping[str, Any]) -> Counts:
             f"{folder}: is not there, and the entry of {dataset} expects no {', '.join(missing)}: "
             "prepare the dataset first"
         )
-    withheld = WITHHELD if expect["rows"] > entry["withhold_above"] * expect["users"] else 0
+    withheld = WITHHELD if expect["rows"] > entry.get("withhold_above", 15) * expect["users"] else 0
     targets = expect["rows"] - (3 + withheld) * expect["users"]
     return Counts(expect["users"], expect["items"], max(1, targets))
 

@@ -25,7 +25,7 @@ SHORTEST = 3  # one item to condition on, one valid, one test
 
 
 def prepare(log: pl.DataFrame, withhold_above: int) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
-    """Sequences, items and counts of a log (user, item, rating, timestamp; rows in file order).
+    """Sequences, items and counts of a log (user, item, rating, timestamp, domain; rows in file order).
 
     sequences: user, items list<int32>, timestamps list<int64> (seconds), withheld, sample_rank (the
     user's place in the nested random sample of users). items: id, item, train_count, domain.
@@ -50,10 +50,12 @@ def prepare(log: pl.DataFrame, withhold_above: int) -> tuple[pl.DataFrame, pl.Da
             pl.col("row").min().alias("first"),
             seen.any().alias("seen"),
             train.sum().cast(pl.Int64).alias("train_count"),
+            pl.col("domain").sort_by("row").first(),  # an item of several domains: where it came first
+            pl.col("domain").n_unique().alias("domains"),
         )
         .sort(~pl.col("seen"), "first")
         .with_row_index("id", offset=1)
-        .with_columns(pl.col("id").cast(pl.Int32), domain=pl.lit(None, pl.String))
+        .with_columns(pl.col("id").cast(pl.Int32))
     )
     sequences = (
         ordered.join(items.select("item", "id"), on="item")
@@ -98,6 +100,7 @@ def _counts(
         "users": {"raw": len(users), "kept": n_users},
         "n_items": int(items["seen"].sum()),
         "n_items_with_withheld_tails": len(items),
+        "n_items_in_several_domains": int((items["domains"] > 1).sum()),
         "targets": {
             "all": targets,
             "train": targets - 2 * n_users,

@@ -7,7 +7,7 @@ output: results/data/<dataset>/source.json, sequences.parquet, items.parquet, st
 
 
 rule fetch:
-    """Find or download the archive, check it by checksum and content."""
+    """Find or download the files, check them by checksum."""
     output:
         f"{DATA}/source.json",
     log:
