@@ -6,8 +6,8 @@ d, h heads and e bytes a number (2 in bfloat16) takes the sum of these times, ti
 - matrix products: FLOPs over d / (d + NARROW) of the rate of a large product; the small ones of attention
   run at ATTENTION of that. Recomputation adds a third to the blocks;
 - elementwise work: LAYER_BYTES d a layer and position, SCORE_BYTES a head and score and five passes over
-  the logits, over the bandwidth; softmax and GELU at the rate of exponentials, dropout at that of random
-  numbers, which a CPU makes one at a time (on a GPU both are free);
+  the logits, over the bandwidth; softmax and GELU at the rate of exponentials, dropout at its
+  own (on a GPU both are free);
 - the optimizer: UPDATE_BYTES a parameter over the bandwidth;
 - calls: LAYER_CALLS operations a layer and STEP_CALLS a step, each a fixed time;
 - on n devices: 2 (n - 1) / n of the float32 gradients over the link, as if nothing overlapped.
@@ -39,6 +39,7 @@ import pandas as pd
 import torch
 
 from recscale import execution, files, points, sequences
+from recscale.dropout import dropout
 from recscale.errors import InputError
 from recscale.evaluate import BLOCK
 from recscale.execution import Execution
@@ -53,6 +54,7 @@ GELU = {2: 9, 4: 14}  # exponentials a layer, position and width: of 4 d, backwa
 LOGIT = 1.5  # exponentials a logit: softmax, and what is gathered and summed beside it; fitted
 UPDATE_BYTES = 50  # fused Adam 28, casts and sums of gradients
 LAYER_CALLS, STEP_CALLS = 85, 120
+DROPOUT = 1.5  # forward and backward, of forward
 CALL = 3  # additions of eight numbers take as long as one operation and its gradient
 STARTUP = 5.0  # seconds: imports, data
 UNCOUNTED = 1.05
@@ -123,7 +125,7 @@ def here(threads: int, seconds: float = 0.1) -> Device:
         return statistics.median(times)
 
     x, w = torch.randn(1600, 1024, device=how.device), torch.randn(1024, 256, device=how.device)
-    out, few, half = torch.empty_like(x), torch.empty_like(x[:100]), (x.bfloat16(), w.bfloat16())
+    out, half = torch.empty_like(x), (x.bfloat16(), w.bfloat16())
     large, small = torch.zeros(2, 32 * MIB // 4, device=how.device), torch.zeros(8, device=how.device)
     float32 = 2 * x.numel() * w.shape[1] / median(lambda: x @ w)
     native = how.precision == "bfloat16"
@@ -134,9 +136,8 @@ def here(threads: int, seconds: float = 0.1) -> Device:
     if gpu:
         return replace(device, memory=torch.cuda.mem_get_info()[1])
     exponentials = x.numel() / median(lambda: torch.softmax(x, 1, out=out))
-    return replace(
-        device, exponentials=exponentials, randoms=few.numel() / median(lambda: few.bernoulli_(0.9))
-    )
+    randoms = x.numel() / (DROPOUT * median(lambda: dropout(x, 0.1)))
+    return replace(device, exponentials=exponentials, randoms=randoms)
 
 
 # --- time ---------------------------------------------------------------------------------------
@@ -199,18 +200,18 @@ def activations(run: Run, windows: int, how: Execution) -> int:
     """Bytes that backward waits for, without the loss; with recomputation, of one block and all inputs.
 
     A layer and width: two norms' inputs in float32; both outputs, q, k, v, what they mix and twice 4 d
-    in the precision; what two dropouts drew. A head and score: softmax and dropout in float32, the
-    product of both. A GPU draws bytes, and its fused attention keeps no scores.
+    in the precision; what two dropouts drew. A head and score: softmax in float32, what dropout drew, the
+    product of both. A GPU draws bytes, a CPU two each, and its fused attention keeps no scores.
     """
     e, d, positions = how.dtype.itemsize, run.d_model, windows * run.max_len
-    drawn = (1, 1) if how.device == "cuda" else (e, 4)  # in the precision, in float32
+    drawn = 1 if how.device == "cuda" else 2  # bytes an element
     width, score = 8 + 14 * e, 4 + (e if e == 2 else 0)
     if _dropout(run):
-        width, score = 8 + 14 * e + 2 * drawn[0], 4 + drawn[1] + e
+        width, score = 8 + 14 * e + 2 * drawn, 4 + drawn + e
     scores = run.n_heads * run.max_len * score if how.attention == "plain" else 0
     layer = positions * (width * d + scores + 16) + (12 * d**2 * e if e == 2 else 0)  # and weights cast
     embedding = run.dropout if run.dropout_embedding is None else run.dropout_embedding
-    ends = positions * (d * (4 + (drawn[1] if embedding else 0)) + 20)
+    ends = positions * (d * (4 + (drawn if embedding else 0)) + 20)
     kept = layer + run.n_layers * positions * 4 * d if how.recompute else run.n_layers * layer
     return ends + kept
 
