@@ -484,9 +484,9 @@ def test_out_of_memory_with_one_window_is_one_line(small_data, tmp_path, monkeyp
 
 def test_dropout_is_a_line_over_the_layers():
     model = Decoder(10, 3, 8, 2, 5, 0.3, 0.1, 0.5)
-    assert [block.dropout.p for block in model.blocks] == pytest.approx([0.3, 0.2, 0.1])
+    assert [block.dropout.rate for block in model.blocks] == pytest.approx([0.3, 0.2, 0.1])
     assert [block.attention.dropout for block in model.blocks] == pytest.approx([0.3, 0.2, 0.1])
-    assert model.dropout.p == 0.5
+    assert model.dropout.rate == 0.5
 
 
 def test_a_finished_point_on_the_way_is_the_run_of_that_many_epochs(small_data, tmp_path):
