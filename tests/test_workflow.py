@@ -234,9 +234,14 @@ def start(project):
 
 def test_ctrl_c_saves_where_it_is_and_the_next_start_goes_on_there(finished, tmp_path):
     """Runs of a million epochs: they cannot end before they are interrupted."""
-    runs = long(tmp_path / "long", finished, 1_000_000)[:2]
+    grid = long(tmp_path / "long", finished, 1_000_000)
     process = start(tmp_path / "long")
-    wait_for(lambda: all(": epoch 2/" in log_of_run(run) for run in runs))
+
+    def begun():  # two of the three, whichever Snakemake starts first
+        return [run for run in grid if ": epoch 2/" in log_of_run(run)]
+
+    wait_for(lambda: len(begun()) == 2)
+    runs = begun()
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
     places = []
@@ -247,11 +252,12 @@ def test_ctrl_c_saves_where_it_is_and_the_next_start_goes_on_there(finished, tmp
         assert (run / "last.safetensors").exists()
         assert not (run / "running.json").exists()
     process = start(tmp_path / "long")
-    wait_for(lambda: all(": continues after" in log_of_run(run) for run in runs))
+    wait_for(lambda: any(": continues after" in log_of_run(run) for run in runs))
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
-    for run, where in zip(runs, places, strict=True):
-        assert f": continues {where}\n" in log_of_run(run)
+    for run, where in zip(runs, places, strict=True):  # the other core may have taken the third run
+        if ": continues after" in log_of_run(run):
+            assert f": continues {where}\n" in log_of_run(run)
 
 
 def test_a_killed_controller_trains_no_finished_point_again(finished, tmp_path):
@@ -259,7 +265,8 @@ def test_a_killed_controller_trains_no_finished_point_again(finished, tmp_path):
     project = tmp_path / "long"
     runs = long(project, finished, 4)
     process = start(project)
-    wait_for(lambda: all((run / "running.json").exists() for run in runs[:2]))
+    wait_for(lambda: sum((run / "running.json").exists() for run in runs) == 2)
+    runs.sort(key=lambda run: not (run / "running.json").exists())  # Snakemake chooses which two
     trainings = [json.loads((run / "running.json").read_text())["pid"] for run in runs[:2]]
     for pid in trainings:  # they shall not end before their controller does
         os.kill(pid, signal.SIGSTOP)
