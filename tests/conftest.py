@@ -1,5 +1,6 @@
 """Real MovieLens-1M for the tests that need it: fetched once, as a user's first run would."""
 
+import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -79,6 +80,18 @@ def made_up(folder):
         (rng.integers(30) + np.arange(rng.integers(3, 60)) * rng.integers(1, 3)) % 30 for _ in range(200)
     ]
     return write_dataset(prepare.prepare(log_of(histories), 15), folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small tmpfs takes root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.fixture

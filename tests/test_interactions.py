@@ -143,3 +143,17 @@ def test_a_missing_member_is_named(tmp_path):
         archive.writestr("x", "1::9::5::100\n")
     with pytest.raises(InputError, match=r"a\.zip: ratings\.dat: "):
         read(tmp_path / "a.zip", DOUBLE_COLONS, ["ratings.dat"])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"separator": ",", "columns": NAMED},
+        {"separator": "::", "header": True, "columns": NAMED},
+        {"kind": "jsonl", "columns": COLUMNS},
+    ],
+)
+def test_columns_that_cannot_be_found_are_one_line(tmp_path, form):
+    (tmp_path / "log").write_text("a,x,100\n")
+    with pytest.raises(InputError, match=r"test: format: .*(need a header|needs a mapping)"):
+        read(tmp_path / "log", form)

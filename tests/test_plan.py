@@ -106,14 +106,17 @@ class Traffic(TorchDispatchMode):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 def test_a_layers_bytes_are_those_of_its_operations(precision, tmp_path):
-    """By the difference that a layer makes, without what is by parameter and not by position."""
+    """By the difference that a layer makes, without what is by parameter and not by position.
+
+    Without dropout: its bytes are in its own rate.
+    """
     e = 2 if precision == "bfloat16" else 4
 
     def layer(d_model, n_heads, batch):
         counted = []
         for n_layers in (1, 2):
             run = dataclasses.replace(
-                RUN, n_layers=n_layers, d_model=d_model, n_heads=n_heads, batch_size=batch
+                RUN, n_layers=n_layers, d_model=d_model, n_heads=n_heads, batch_size=batch, dropout=0.0
             )
             made = trainer(run, 100, tmp_path, cpu(precision))
             with Traffic() as traffic:
@@ -123,7 +126,7 @@ def test_a_layers_bytes_are_those_of_its_operations(precision, tmp_path):
 
     per_position = (layer(64, 4, 16) - layer(64, 4, 8)) / (8 * 50)
     formula = 64 * plan.LAYER_BYTES[e] + 4 * 50 * plan.SCORE_BYTES[e]
-    assert formula == pytest.approx(per_position, rel=0.1)
+    assert formula == pytest.approx(per_position, rel=0.01)
 
 
 def test_the_flops_timed_are_those_of_torch(tmp_path):

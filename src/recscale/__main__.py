@@ -60,11 +60,12 @@ def prepare(args: argparse.Namespace) -> None:
             raise InputError(f"{path}: is gone; remove {args.source} to fetch it again")
     log = interactions.read(paths, sources[record["source"]])
     interactions.check(log, entry.get("expect", {}), f"{args.dataset}: {', '.join(map(str, paths[:3]))}")
-    raw = len(log)
+    raw, raw_users = len(log), log["user"].n_unique()
     log, left_out = interactions.keep(log, entry)
     if log.is_empty():
         raise InputError(f"{args.dataset}: no interaction is left by its filters: {left_out}")
     sequences, items, stats = prepare(log, entry.get("withhold_above", 15))
+    stats["users"]["raw"] = raw_users  # of the log as it came: prepare sees what the filters left
     stats["interactions"] |= {"raw": raw, "left_out": left_out | stats["interactions"]["left_out"]}
     for name, frame in (("sequences", sequences), ("items", items)):
         with files.atomic(args.out / f"{name}.parquet") as part:

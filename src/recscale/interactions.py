@@ -19,7 +19,7 @@ import polars as pl
 from recscale.errors import InputError
 
 COLUMNS = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "timestamp": pl.Float64}
-UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+UNITS = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 BROKEN = (
     pl.exceptions.PolarsError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, KeyError, EOFError
 )  # fmt: skip
@@ -32,10 +32,6 @@ def read(paths: Sequence[Path], source: Entry) -> pl.DataFrame:
     `source` is an entry of config/datasets.yaml, `paths` are where its `files` lie. Raises InputError
     naming file and member for what is no such log, and for rows that have no place in a sequence.
     """
-    if "format" not in source:
-        raise InputError(f"{source['name']}: format: is missing; it names separator and columns")
-    if source["format"].get("kind") == "sequences":
-        raise InputError(f"{source['name']}: format: kind: sequences cannot be read yet")
     parts = []
     for path, file in zip(paths, source["files"], strict=True):
         for member in file.get("members") or [None]:
@@ -43,6 +39,8 @@ def read(paths: Sequence[Path], source: Entry) -> pl.DataFrame:
             try:
                 raw = _bytes(path, member)
                 part = _parse(raw, source["format"])
+            except InputError as error:
+                raise InputError(f"{source['name']}: {error}") from error
             except BROKEN as error:
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"{name}: is not a readable interaction log: {reason}") from error
@@ -70,24 +68,25 @@ def _parse(raw: bytes, form: Entry) -> pl.DataFrame:
     """The columns of COLUMNS; rating is null where the format has none."""
     kind, columns = form.get("kind", "text"), form["columns"]
     if isinstance(columns, Mapping):
-        if kind == "text" and not form.get("header", False):
-            raise KeyError("columns by name need a header")
+        if kind == "text" and (not form.get("header", False) or form.get("separator") == "::"):
+            raise InputError("format: columns by name need a header, and a separator of one character")
         frame = _named(raw, kind, form, dict(columns))
-    else:
+    elif kind == "text":
         frame = _placed(raw, form, list(columns))
+    else:
+        raise InputError(f"format: columns: {kind} needs a mapping of user, item, ... to its names")
     if "rating" not in frame.columns:
         frame = frame.with_columns(rating=pl.lit(None, pl.Float64))
-    unit = form.get("time_unit", "s")
+    unit, time = form.get("time_unit", "s"), pl.col("timestamp")
     if unit == "iso":
-        seconds = pl.col("timestamp").str.to_datetime(strict=False, time_unit="us").dt.epoch("s")
-    else:
-        seconds = (pl.col("timestamp").cast(pl.Float64) / UNITS[unit]).floor()
-        seconds = pl.col("timestamp").cast(pl.Float64) if unit == "s" else seconds
+        time = time.str.to_datetime(strict=False, time_unit="us").dt.epoch("s")
+    elif unit != "s":
+        time = (time / UNITS[unit]).floor()
     return frame.select(
         pl.col("user").cast(pl.String),
         pl.col("item").cast(pl.String),
         pl.col("rating").cast(pl.Float64),
-        seconds.cast(pl.Float64).alias("timestamp"),
+        time.cast(pl.Float64),
     )
 
 
@@ -102,14 +101,18 @@ def _named(raw: bytes, kind: str, form: Entry, columns: dict[str, str]) -> pl.Da
     else:
         types = {theirs: _type(ours, form) for theirs, ours in names.items()}
         frame = pl.read_csv(
-            raw, separator=form["separator"], columns=list(names), schema_overrides=types, quote_char='"'
+            raw,
+            separator=form.get("separator", ","),
+            columns=list(names),
+            schema_overrides=types,
+            quote_char='"',
         )
     return frame.rename(names)
 
 
 def _placed(raw: bytes, form: Entry, names: list[str]) -> pl.DataFrame:
     """Columns taken by their place."""
-    separator = form["separator"]
+    separator = form.get("separator", ",")
     if separator == "::":  # one-byte separators only: read the empty field between the colons too
         names = [part for name in names for part in (name, f"_{name}")][:-1]
     frame = pl.read_csv(
@@ -149,9 +152,9 @@ def _check_rows(frame: pl.DataFrame, where: str) -> None:
 def keep(log: pl.DataFrame, dataset: Entry) -> tuple[pl.DataFrame, dict[str, int]]:
     """What the filters of a dataset leave, in row order, and the rows that each took.
 
-    In this order: exact duplicates (user, item, rating and time; the first stays), `min_rating`,
-    `after` and `before` (dates; from the first to the day before the second), `k_core` (users and items
-    with fewer interactions go until none is left).
+    In this order: exact duplicates (user, item, rating and time; the first stays), `min_rating` (what
+    has no rating goes too), `after` and `before` (dates; from the first to the day before the second),
+    `k_core` (users and items with fewer interactions go until none is left).
     """
     taken: dict[str, int] = {}
 

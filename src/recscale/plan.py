@@ -49,12 +49,11 @@ from recscale.schedule import legs
 from recscale.study import Run, Study, n_non_embedding, n_total, training_flops
 
 ATTENTION, NARROW = 0.4, 8
-LAYER_BYTES, SCORE_BYTES = {2: 263, 4: 373}, {2: 92, 4: 84}  # by e; forward and backward
+LAYER_BYTES, SCORE_BYTES = {2: 222, 4: 292}, {2: 52, 4: 44}  # by e; forward and backward, no dropout
 GELU = {2: 9, 4: 14}  # exponentials a layer, position and width: of 4 d, backward about twice forward
 LOGIT = 1.5  # exponentials a logit: softmax, and what is gathered and summed beside it; fitted
 UPDATE_BYTES = 50  # fused Adam 28, casts and sums of gradients
 LAYER_CALLS, STEP_CALLS = 85, 120
-DROPOUT = 1.5  # forward and backward, of forward
 CALL = 3  # additions of eight numbers take as long as one operation and its gradient
 STARTUP = 5.0  # seconds: imports, data
 UNCOUNTED = 1.05
@@ -136,7 +135,8 @@ def here(threads: int, seconds: float = 0.1) -> Device:
     if gpu:
         return replace(device, memory=torch.cuda.mem_get_info()[1])
     exponentials = x.numel() / median(lambda: torch.softmax(x, 1, out=out))
-    randoms = x.numel() / (DROPOUT * median(lambda: dropout(x, 0.1)))
+    leaf = x.clone().requires_grad_()
+    randoms = x.numel() / median(lambda: torch.autograd.grad(dropout(leaf, 0.1), leaf, x))
     return replace(device, exponentials=exponentials, randoms=randoms)
 
 
