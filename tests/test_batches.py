@@ -1,13 +1,18 @@
 import numpy as np
+import pytest
 import torch
 
 from recscale import sequences
 from recscale.batches import Batches
+from recscale.study import Run
 
 
-def test_a_batch_is_the_windows_it_names(small_data):
-    data = sequences.load(small_data)
-    windows = sequences.windows(data, np.ones(data.n_users, bool), 10, 4)
+@pytest.mark.parametrize("axis", ["users", "history", "time"])
+def test_a_batch_is_the_windows_it_names(small_data, axis):
+    data = sequences.load(small_data, with_timestamps=True)
+    stride = 1 if axis == "history" else 4
+    run = Run("x", 1, 8, 0.1, max_len=10, stride=stride, data_axis=axis, data_fraction=0.5)
+    windows = sequences.train_windows(data, run, sequences.train_users(data, run))
     batches = Batches(windows, torch.from_numpy(data.items))
     chosen = np.array([3, 0, 11])
     batch = batches.take(chosen)

@@ -71,6 +71,15 @@ def test_tested_epochs_are_in_the_curves(tmp_path, references):
         assert [tuple(row) for row in rows.to_numpy()] == [(1, False, first), (2, True, 5.0), *branch]
 
 
+def test_d_input_is_a_column_and_blank_for_points_of_before(tmp_path, references):
+    for (name, run), more in zip(RUNS.items(), ({"D_input": 45}, {}), strict=True):
+        write(tmp_path, name, point(run) | more)
+    points, curves = collect(STUDY, tmp_path, references)
+    assert points["D_input"].to_list()[0] == 45
+    assert points["D_input"].isna().to_list() == [False, True]
+    assert set(points["data_axis"]) == set(curves["data_axis"]) == {"users"}
+
+
 def test_a_diverged_run_is_a_row_without_losses(tmp_path, references):
     for name, run in RUNS.items():
         write(tmp_path, name, point(run))

@@ -86,9 +86,12 @@ def test_every_key_is_in_the_spec(run, key):
     others |= {"dataset": ("y", "z"), "data_fraction": (0.2, 0.3), "max_len": (60, 70)}
     others |= {"dropout_last": (0.25,), "dropout_embedding": (0.25,), "cooldown": (0.3,)}
     others |= {"schedule": ("constant",), "test_epochs": ((1,),), "decoupled_decay": (True,)}
+    others |= {"data_axis": ("time",), "data_seed": (7,)}
     changed = {key: next(v for v in others.get(key, (400, 800)) if v != getattr(run, key))}
     if key.startswith("switch"):  # one needs the other
         changed = {"switch_patience": 3, "switch_learning_rate": 0.1} | changed
+    if key in ("data_axis", "data_seed"):  # of less than all the data
+        run = dataclasses.replace(run, data_fraction=0.5)
     other = dataclasses.replace(run, **changed)
     assert other.spec() != run.spec()
     assert Run.from_spec(other.spec()) == other
@@ -191,9 +194,84 @@ def test_schema_and_run_agree_on_keys_and_defaults():
     assert block == set(in_run) | {"sizes"}
 
 
+AXES = {
+    "run": {"epochs": 2, "stride": 1},
+    "sizes": {"1x8": {"learning_rate": 0.01}},
+    "grid": [{}, {"data_axis": ["users", "history", "time"], "data_fraction": [0.1, 0.5]}],
+    "laws": {},
+}
+
+
+def test_the_axes_of_the_data_have_folders_of_their_own(tmp_path):
+    loaded = study.load(write(tmp_path, GOOD | AXES))
+    assert len(loaded.runs) == 7
+    assert "1x8-e2-lr0.01-f0.5-s1-stride1-data_axistime" in loaded.runs
+    seeds = [{}, {"data_fraction": 0.5, "data_seed": [0, 1, 2]}]
+    assert len(study.load(write(tmp_path, GOOD | AXES | {"grid": seeds})).runs) == 4
+
+
+@pytest.mark.parametrize(
+    ("law", "fractions"),
+    [
+        ({"x": "D", "where": {"data_axis": "users"}}, [1.0, 0.1, 0.5]),  # all the data ends every axis
+        ({"x": "D", "where": {"data_axis": "time"}}, [1.0, 0.1, 0.5]),
+        ({"x": "N", "where": {"data_axis": "history", "data_fraction": 0.5}}, [0.5]),
+        ({"x": "N", "where": {"data_axis": "history", "data_fraction": 1}}, [1.0]),
+    ],
+)
+def test_a_law_is_of_one_axis_and_of_all_the_data(tmp_path, law, fractions):
+    loaded = study.load(write(tmp_path, GOOD | AXES | {"laws": {"a": law}}))
+    chosen = [loaded.runs[name] for name in study.select(loaded.laws["a"], loaded.runs)]
+    assert [run.data_fraction for run in chosen] == fractions
+    assert {run.data_axis for run in chosen if run.data_fraction < 1} <= {law["where"]["data_axis"]}
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        ({"x": "D"}, r"laws\.a\.where: x: D is the same in all runs of data_axis history, .*users or time"),
+        ({"x": "D", "where": {"data_axis": "history"}}, "D is the same in all runs of data_axis history"),
+        ({"x": "N", "where": {"data_fraction": 0.5}}, "mixes data_axis history, time, users; name one"),
+        ({"x": "N", "where": {"data_axis": "time"}}, r"mixes data_fraction 0\.1, 0\.5, 1\.0"),
+        ({"x": "D", "where": {"data_axis": "tmie"}}, "tmie is not one of users, history, time"),
+    ],
+)
+def test_a_law_that_would_mix_axes_is_refused(tmp_path, law, message):
+    with pytest.raises(InputError, match=message) as caught:
+        study.load(write(tmp_path, GOOD | AXES | {"laws": {"a": law}}))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_law_in_d_takes_several_samples_but_not_two_axes(tmp_path):
+    grid = [{}, {"data_fraction": [0.1, 0.5], "data_seed": [0, 1]}]
+    content = GOOD | AXES | {"grid": grid, "laws": {"a": {"x": "D", "hold_out": 1}}}
+    loaded = study.load(write(tmp_path, content))
+    assert len(study.select(loaded.laws["a"], loaded.runs)) == 5
+    grid.append({"data_axis": "time", "data_fraction": 0.5})
+    with pytest.raises(InputError, match="mixes data_axis time, users; name one of them"):
+        study.load(write(tmp_path, content))
+
+
+def test_a_cut_history_costs_less_a_target_and_has_as_many():
+    full = Run("x", 2, 64, 0.1, stride=1)
+    users, half = (dataclasses.replace(full, data_fraction=0.5, data_axis=a) for a in ("users", "history"))
+    assert (full.context, users.context, half.context) == (50, 50, 25)
+    assert dataclasses.replace(half, data_fraction=0.07, max_len=100).context == 7
+    assert study.relative_cost(users) == study.relative_cost(full) // 2
+    assert study.relative_cost(users) < study.relative_cost(half) < study.relative_cost(full)
+    # Attention over 25 positions instead of 50: 12 layers width 25 fewer FLOPs a position.
+    saved = study.training_flops(full, 9, 10, 3) - study.training_flops(half, 9, 10, 3)
+    assert saved == 10 * 12 * 2 * 64 * 25
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"data_axis": "time"}, "data_axis: time needs a data_fraction below 1.*is of axis users"),
+        ({"data_axis": "history", "data_fraction": 0.5}, "data_axis: history needs stride: 1, not 50"),
+        ({"data_axis": "items", "data_fraction": 0.5}, "'items' is not one of"),
+        ({"data_seed": 1}, "data_seed: 1 draws a sample of users"),
+        ({"data_seed": 1, "data_axis": "time", "data_fraction": 0.5}, "needs data_axis: users"),
         ({"test_epochs": (1, 3)}, "test_epochs: 3 is above epochs=2"),
         ({"switch_patience": 2}, "switch to SGD needs both"),
         ({"schedule": "linear"}, "'linear' is not one of"),

@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import safetensors.torch
 import torch
 
 from conftest import REPO, log_of, made_up, write_dataset
 from recscale import checkpoint, execution, sequences, trainer
+from recscale import evaluate as evaluate_module
 from recscale.errors import InputError, Interrupted
 from recscale.evaluate import evaluate
 from recscale.model import Decoder
@@ -656,10 +658,73 @@ def test_the_data_fraction_limits_training_users_only(small_data, tmp_path):
     assert read(tmp_path / "run")["D"] == (data.train_length[chosen] - 1).clip(0).sum()
 
 
-def test_data_without_a_train_target_is_one_line(tmp_path):
+@pytest.fixture
+def timed_data(tmp_path):
+    """Sixty users over made-up seconds with many ties."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(3, 40, 60)
+    histories = [(rng.integers(20) + np.arange(n)) % 20 for n in lengths]
+    return write_dataset(
+        prepare(log_of(histories, [np.sort(rng.integers(0, 30, n)).tolist() for n in lengths]), 15), tmp_path
+    )
+
+
+def test_every_axis_trains_to_a_point_with_its_d_and_is_evaluated_the_same(timed_data, tmp_path, monkeypatch):
+    """Targets and input items counted one by one; contexts of valid and test as evaluation sees them."""
+    true, seen = evaluate_module.contexts, []
+
+    def spy(data, split, max_len):
+        where, target = true(data, split, max_len)
+        seen.append((split, max_len, *(part.tolist() for part in (where.start, where.length, target))))
+        return where, target
+
+    monkeypatch.setattr(evaluate_module, "contexts", spy)
+    frame = pl.read_parquet(timed_data / "sequences.parquet")
+    trains = [
+        (rank, seconds[: len(seconds) - withheld - 2])
+        for rank, seconds, withheld in frame.select("sample_rank", "timestamps", "withheld").iter_rows()
+    ]
+    in_order = sorted((s for _, seconds in trains for s in seconds[:-1]), reverse=True)
+    moment = in_order[math.ceil(0.3 * len(in_order)) - 1]
+    kept = {
+        "users": [(len(seconds), 1) for rank, seconds in trains if rank < math.ceil(0.3 * 60)],
+        "history": [(len(seconds), 0.3) for _, seconds in trains],
+        "time": [(sum(s >= moment for s in seconds), 1) for _, seconds in trains],
+        "all": [(len(seconds), 1) for _, seconds in trains],
+    }
+    usual = dataclasses.replace(RUN, stride=1, epochs=1)
+    evaluated = []
+    for axis, users in kept.items():
+        more = {} if axis == "all" else {"data_axis": axis, "data_fraction": 0.3}
+        run = dataclasses.replace(usual, **more)
+        train(run, timed_data, tmp_path / axis, 1, quiet)
+        point = read(tmp_path / axis)
+        inputs = [math.ceil(cut * min(k, run.max_len)) for n, cut in users for k in range(1, n)]
+        assert point["spec"] == json.loads(run.spec())
+        assert (point["D"], point["D_seen"], point["D_input"]) == (len(inputs), len(inputs), sum(inputs))
+        assert math.isfinite(point["test"]["loss"])
+        evaluated.append(seen.copy())
+        seen.clear()
+    assert [split for split, *_ in evaluated[0]] == ["valid", "test"]
+    assert all(contexts == evaluated[0] for contexts in evaluated)
+
+
+def test_an_order_without_times_is_not_cut_by_time(timed_data, tmp_path):
+    path = timed_data / "sequences.parquet"
+    pl.read_parquet(path).drop("timestamps").write_parquet(path)
+    run = dataclasses.replace(RUN, data_axis="time", data_fraction=0.5)
+    with pytest.raises(InputError, match=r"sequences\.parquet: timestamps: are absent .*users, history"):
+        train(run, timed_data, tmp_path / "run", 1, quiet)
+    assert not (tmp_path / "run").exists()
+    train(dataclasses.replace(run, data_axis="users", epochs=1), timed_data, tmp_path / "run", 1, quiet)
+
+
+@pytest.mark.parametrize("more", [{}, {"data_axis": "time", "data_fraction": 0.5},
+                                  {"data_axis": "history", "data_fraction": 0.5, "stride": 1}])  # fmt: skip
+def test_data_without_a_train_target_is_one_line(tmp_path, more):
     folder = write_dataset(prepare(log_of([["a", "b", "c"]]), 15), tmp_path)
     with pytest.raises(InputError, match="has no train target"):
-        train(RUN, folder, tmp_path / "run", 1, quiet)
+        train(dataclasses.replace(RUN, **more), folder, tmp_path / "run", 1, quiet)
     assert not (tmp_path / "run").exists()
 
 

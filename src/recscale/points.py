@@ -52,6 +52,7 @@ def collect(study: Study, runs_dir: Path, references_file: Path) -> tuple[pd.Dat
             "size": run.size,
             "status": point["status"],
             **{key: point[key] for key in COUNTS},
+            "D_input": point.get("D_input"),  # points of version 0.2 have none
             "chosen_epoch": point["chosen_epoch"],
             "train_loss": chosen.get("train_loss"),
             "valid_loss": chosen.get("valid", {}).get("loss"),
@@ -61,10 +62,12 @@ def collect(study: Study, runs_dir: Path, references_file: Path) -> tuple[pd.Dat
             **{key: point[key] for key in (*COSTS, *MACHINE)},
         }
         points.append(row)
-        about = {"run": name, "size": run.size, "N": point["N"], "data_fraction": run.data_fraction}
+        about = {"run": name, "size": run.size, "N": point["N"]}
+        about |= {"data_axis": run.data_axis, "data_fraction": run.data_fraction}
         about |= {"learning_rate": run.learning_rate, "seed": run.seed}
         curves += [about | row for row in _curve(point, run)]
-    table = pd.DataFrame(points).astype({"chosen_epoch": "Int64"})  # none where a run diverged
+    # Where a run diverged none is chosen.
+    table = pd.DataFrame(points).astype({"chosen_epoch": "Int64", "D_input": "Int64"})
     if table["data_sha256"].nunique() > 1:
         odd = table.drop_duplicates("data_sha256")["run"].tolist()
         raise InputError(

@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from recscale import files
 from recscale.errors import InputError
+from recscale.study import Run, part_of
 
 Ints = npt.NDArray[np.int64]
 
@@ -29,6 +30,7 @@ class Sequences:
     sample_rank: Ints
     n_items: int  # catalogue; ids above it occur in withheld tails only
     sha256: str  # of sequences.parquet: which data a run was trained on
+    timestamps: Ints | None = None  # seconds, beside items; only where they were asked for
 
     @property
     def n_users(self) -> int:
@@ -39,9 +41,39 @@ class Sequences:
         """Train items of each user."""
         return np.diff(self.offsets) - self.withheld - 2
 
-    def in_fraction(self, fraction: float) -> npt.NDArray[np.bool_]:
-        """Users in the nested sample: ceil(fraction * n_users), 0.25 inside 0.5 inside 1."""
-        return np.less(self.sample_rank, np.ceil(fraction * self.n_users))
+    def leading(self, count: Ints) -> npt.NDArray[np.bool_]:
+        """Whether each item is among the first `count`, (n_users,), of its user's row: (len(items),)."""
+        pairs = np.stack([count, np.diff(self.offsets) - count], axis=1)
+        return np.repeat(np.tile([True, False], self.n_users), pairs.ravel())
+
+    def in_fraction(self, fraction: float, seed: int = 0) -> npt.NDArray[np.bool_]:
+        """Users in a nested sample: ceil(fraction * n_users), 0.25 inside 0.5 inside 1.
+
+        Ranks are of the users' keys, so no order of rows changes a sample. Another `seed` than 0
+        permutes the ranks.
+        """
+        rank = self.sample_rank
+        if seed:
+            rank = np.random.default_rng(seed).permutation(self.n_users)[rank]
+        return np.less(rank, np.ceil(fraction * self.n_users))
+
+    def since(self, fraction: float) -> Ints:
+        """Train items of each user from a moment on: (n_users,).
+
+        The moment is the latest second with at least ceil(fraction * D) targets from it on, D those of
+        all the data. All of that second is inside, so that order in the source does not matter. A
+        target counts where the item before it is inside too. Raises ValueError without timestamps.
+        """
+        if self.timestamps is None:
+            raise ValueError("the sequences were loaded without timestamps")
+        followed = np.maximum(self.train_length - 1, 0)  # train items with a target after them, one each
+        seconds = self.timestamps[self.leading(followed)]
+        if not len(seconds):
+            return np.zeros(self.n_users, np.int64)
+        first = len(seconds) - part_of(fraction, len(seconds))
+        moment = np.partition(seconds, first)[first]
+        inside = self.leading(self.train_length) & (self.timestamps >= moment)
+        return np.diff(np.concatenate([[0], np.cumsum(inside)])[self.offsets])
 
 
 @dataclass(frozen=True)
@@ -58,11 +90,17 @@ class Windows:
     def __len__(self) -> int:
         return len(self.start)
 
+    @property
+    def input_items(self) -> int:
+        """Input items, summed over the targets: the last of n has `length`, the first n - 1 fewer."""
+        n = self.targets
+        return int((n * self.length - n * (n - 1) // 2).sum())
 
-def load(folder: Path) -> Sequences:
+
+def load(folder: Path, with_timestamps: bool = False) -> Sequences:
     """Sequences of a prepared dataset folder (sequences.parquet and stats.json).
 
-    Raises InputError where a file is missing or damaged.
+    Raises InputError where a file is missing or damaged, or has no timestamps and they are asked for.
     """
     path = folder / "sequences.parquet"
     columns = ["items", "withheld", "sample_rank"]
@@ -76,14 +114,74 @@ def load(folder: Path) -> Sequences:
     if not len(table):
         raise InputError(f"{path}: has no users")
     lists = table["items"].combine_chunks()
+    offsets = lists.offsets.to_numpy().astype(np.int64)
     return Sequences(
         items=np.array(lists.values),  # a copy torch may share: Arrow's own is read-only
-        offsets=lists.offsets.to_numpy().astype(np.int64),
+        offsets=offsets,
         withheld=table["withheld"].to_numpy().astype(np.int64),
         sample_rank=table["sample_rank"].to_numpy().astype(np.int64),
         n_items=files.read_json(folder / "stats.json", "n_items")["n_items"],
         sha256=files.sha256(path),
+        timestamps=_timestamps(path, offsets) if with_timestamps else None,
     )
+
+
+def _timestamps(path: Path, offsets: Ints) -> Ints:
+    """Seconds of all items. Raises InputError where they are not known or not in order."""
+    try:
+        lists = pyarrow.parquet.read_table(path, columns=["timestamps"])["timestamps"].combine_chunks()
+    except (pyarrow.ArrowException, KeyError):
+        lists = pyarrow.nulls(len(offsets) - 1)
+    if lists.null_count or lists.values.null_count:
+        raise InputError(
+            f"{path}: timestamps: are absent or null, the log has order only; data_axis: time needs all of "
+            "them, legal here: users, history"
+        )
+    seconds = np.asarray(lists.values, np.int64)
+    if not np.array_equal(lists.offsets, offsets):
+        raise InputError(f"{path}: timestamps: a user has not as many as items")
+    falls = np.diff(seconds) < 0
+    falls[offsets[1:-1] - 1] = False  # from one user to the next
+    if falls.any():
+        raise InputError(f"{path}: timestamps: of a user are not in order")
+    return seconds
+
+
+def train_users(data: Sequences, run: Run) -> npt.NDArray[np.bool_]:
+    """Users that `run` trains on: a sample on the axis users, all on the others. (n_users,)"""
+    if run.data_axis == "users":
+        return data.in_fraction(run.data_fraction, run.data_seed)
+    return np.ones(data.n_users, bool)
+
+
+def train_windows(data: Sequences, run: Run, users: npt.NDArray[np.bool_]) -> Windows:
+    """Windows of an epoch of `run`: every train target of its sample takes the loss exactly once.
+
+    On the axes users and time a target's input is inside the sample too; on the axis history all
+    targets stay and their inputs are cut. Raises ValueError where the axis is time and `data` was
+    loaded without timestamps.
+    """
+    if run.data_axis == "history":
+        return recent_windows(data, users, run.data_fraction, run.max_len)
+    if run.data_axis == "time":
+        inside = np.where(users, data.since(run.data_fraction), 0)
+        start = data.offsets[:-1] + data.train_length - inside  # rows are in order of time
+        return _windows(start, inside, run.max_len, run.stride)
+    return windows(data, users, run.max_len, run.stride)
+
+
+def recent_windows(data: Sequences, users: npt.NDArray[np.bool_], fraction: float, max_len: int) -> Windows:
+    """A window a train target of `users`: the most recent ceil(fraction * n) of its n input items.
+
+    n is at most max_len, as in LSRM's released code (`sparse_seq`): inputs first have their length,
+    then are cut.
+    """
+    total = np.where(users, np.maximum(data.train_length - 1, 0), 0)  # targets
+    before = np.arange(total.sum()) - np.repeat(np.cumsum(total) - total, total) + 1  # items before each
+    target = np.repeat(data.offsets[:-1], total) + before
+    kept = np.array([part_of(fraction, n) for n in range(max_len + 1)])
+    length = kept[np.minimum(before, max_len)]
+    return Windows(target - length, length, np.ones_like(length))
 
 
 def windows(data: Sequences, users: npt.NDArray[np.bool_], max_len: int, stride: int) -> Windows:
@@ -93,8 +191,13 @@ def windows(data: Sequences, users: npt.NDArray[np.bool_], max_len: int, stride:
     `stride`, with as much context before them as max_len allows. stride = 1 gives the paper's
     samples, one a target; stride = max_len is the cheapest.
     """
-    chosen = np.flatnonzero(users & (data.train_length > 1))
-    total = data.train_length[chosen] - 1  # targets: every train item but the first
+    return _windows(data.offsets[:-1], np.where(users, data.train_length, 0), max_len, stride)
+
+
+def _windows(begin_of: Ints, n_items: Ints, max_len: int, stride: int) -> Windows:
+    """The same over a stretch a user, n_items items from begin_of on; shorter than two it has no target."""
+    chosen = np.flatnonzero(n_items > 1)
+    total = n_items[chosen] - 1  # targets: every item but the first
     first = np.minimum(max_len, total)
     count = 1 + -(-(total - first) // stride)
     user = np.repeat(np.arange(len(chosen)), count)
@@ -102,7 +205,7 @@ def windows(data: Sequences, users: npt.NDArray[np.bool_], max_len: int, stride:
     end = np.minimum(first[user] + k * stride, total[user])  # inputs 0..end-1, targets up to item end
     start = np.maximum(end - max_len, 0)
     begin = np.where(k == 0, 0, first[user] + (k - 1) * stride)  # targets already taken before
-    return Windows(data.offsets[chosen][user] + start, end - start, end - begin)
+    return Windows(begin_of[chosen][user] + start, end - start, end - begin)
 
 
 def contexts(data: Sequences, split: str, max_len: int) -> tuple[Windows, Ints]:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ PREPARE_RECIPE = 1  # the same for prepared data
 # Over these keys the runs of one law may differ; learning rates belong to a size.
 LAW_MAY_VARY = {
     "N": {"n_layers", "d_model", "n_heads", "learning_rate", "seed"},
-    "D": {"data_fraction", "learning_rate", "seed"},
+    "D": {"data_axis", "data_fraction", "data_seed", "learning_rate", "seed"},
 }
 LAW_MAY_VARY["N_total"] = LAW_MAY_VARY["N"]
+DATA_AXES = ("users", "history", "time")
 RESERVED = ("data", "published")  # folders of results/ that are no study
 
 
@@ -61,7 +63,9 @@ class Run:
     decoupled_decay: bool = False  # as AdamW does it
     switch_patience: int = 0  # epochs without a better valid loss until SGD follows Adam; 0: never
     switch_learning_rate: float | None = None  # of SGD, times the schedule
-    data_fraction: float = 1.0  # share of users, nested: 0.25 is inside 0.5
+    data_fraction: float = 1.0  # nested: 0.25 is inside 0.5
+    data_axis: str = "users"  # what data_fraction is a share of: users, history or time
+    data_seed: int = 0  # which sample of users; 0: the one of the prepared data
     seed: int = 1
     recipe: int = TRAIN_RECIPE
 
@@ -94,6 +98,26 @@ class Run:
             raise InputError(
                 f"{self.size}: switch_patience and switch_learning_rate: the switch to SGD needs both"
             )
+        if self.data_axis != "users" and self.data_fraction == 1:  # or one run would have two names
+            raise InputError(
+                f"{self.size}: data_axis: {self.data_axis} needs a data_fraction below 1; "
+                "the run on all the data is of axis users"
+            )
+        if self.data_axis == "history" and self.stride != 1:
+            raise InputError(
+                f"{self.size}: data_axis: history needs stride: 1, not {self.stride}: each target has an "
+                "input of its own length, so a window of its own"
+            )
+        if self.data_seed and (self.data_axis != "users" or self.data_fraction == 1):
+            raise InputError(
+                f"{self.size}: data_seed: {self.data_seed} draws a sample of users: it needs data_axis: "
+                "users and a data_fraction below 1"
+            )
+
+    @property
+    def context(self) -> int:
+        """Items of the longest training input: max_len, less where the axis is history."""
+        return part_of(self.data_fraction, self.max_len) if self.data_axis == "history" else self.max_len
 
     @property
     def size(self) -> str:
@@ -151,6 +175,11 @@ class Run:
             if field.name not in shown and value != field.default:
                 parts.append(f"{field.name}{_short(value)}")
         return "-".join(parts)
+
+
+def part_of(fraction: float, whole: int) -> int:
+    """ceil(fraction * whole) of the decimal that was written: 0.07 of 100 is 7, in floating point 8."""
+    return math.ceil(Fraction(str(fraction)) * whole)
 
 
 def _short(value: Any) -> str:
@@ -225,11 +254,18 @@ def load(path: str | Path) -> Study:
 
 
 def select(law: Law, runs: Mapping[str, Run]) -> list[str]:
-    """Names of the runs a law is fitted on: those that equal `where` on every key."""
+    """Names of the runs a law is fitted on: those that equal `where` on every key.
+
+    A run on all the data ends every axis and is in every sample, so it has any data_axis and data_seed.
+    """
     return [
         name
         for name, run in runs.items()
-        if all({**asdict(run), "size": run.size}.get(key) == value for key, value in law.where.items())
+        if all(
+            {**asdict(run), "size": run.size}.get(key) == value
+            or (key in ("data_axis", "data_seed") and run.data_fraction == 1)
+            for key, value in law.where.items()
+        )
     ]
 
 
@@ -239,9 +275,22 @@ def _check_law(law: Law, runs: Mapping[str, Run], where: str) -> None:
     for key in law.where:
         if key not in legal:
             raise InputError(f"{where}.where: {key} is not one of {', '.join(legal)}")
+    if law.where.get("data_axis", "users") not in DATA_AXES:
+        raise InputError(
+            f"{where}.where.data_axis: {law.where['data_axis']} is not one of {', '.join(DATA_AXES)}"
+        )
     chosen = [runs[name] for name in select(law, runs)]
     if not chosen:
         raise InputError(f"{where}.where: selects none of the {len(runs)} runs")
+    if law.x == "D":
+        axes = {run.data_axis for run in chosen if run.data_fraction < 1}
+        if "history" in axes:
+            raise InputError(
+                f"{where}.where: x: D is the same in all runs of data_axis history, which cuts inputs and "
+                "keeps all targets (only D_input changes); name data_axis users or time"
+            )
+        if len(axes) > 1:
+            raise InputError(f"{where}.where: mixes data_axis {_list(axes)}; name one of them")
     if law.x in LAW_MAY_VARY:
         for key in asdict(chosen[0]):
             found = {getattr(run, key) for run in chosen}
@@ -249,11 +298,12 @@ def _check_law(law: Law, runs: Mapping[str, Run], where: str) -> None:
                 raise InputError(f"{where}.where: mixes {key} {_list(found)}; name one of them")
         rates: dict[Any, set[float]] = {}
         for run in chosen:
-            rates.setdefault((run.size, run.data_fraction, run.seed), set()).add(run.learning_rate)
+            of = (run.size, run.data_axis, run.data_fraction, run.data_seed, run.seed)
+            rates.setdefault(of, set()).add(run.learning_rate)
         for (size, *_), found_rates in rates.items():
             if len(found_rates) > 1:
                 raise InputError(f"{where}.where: mixes learning_rate {_list(found_rates)} of {size}")
-    distinct = len({run.data_fraction if law.x == "D" else run.size for run in chosen})
+    distinct = len({(run.data_fraction, run.data_seed) if law.x == "D" else run.size for run in chosen})
     if law.hold_out >= distinct:
         raise InputError(f"{where}.hold_out: {law.hold_out} of {distinct} {law.x} leaves none to fit")
 
@@ -329,18 +379,19 @@ def n_total(n_layers: int, d_model: int, n_items: int, max_len: int) -> int:
 def training_flops(run: Run, n_items: int, positions: int, targets: int) -> int:
     """C, FLOPs of training: 2 per multiply-add, backward counted as twice the forward.
 
-    Per input position 6 N for the blocks and 12 n_layers d_model max_len for attention (scores and
-    weighted sum over max_len positions, whatever the length of the window); per target
-    6 n_items d_model for the output layer. `positions` and `targets` are summed over all epochs.
-    Look-ups, norms, softmax and the optimizer are not counted.
+    Per input position 6 N for the blocks and 12 n_layers d_model T for attention (scores and weighted
+    sum over T = run.context positions, max_len unless histories are cut, whatever the length of the
+    window); per target 6 n_items d_model for the output layer. `positions` and `targets` are summed
+    over all epochs. Look-ups, norms, softmax and the optimizer are not counted.
     """
     n = n_non_embedding(run.n_layers, run.d_model)
-    per_position = 6 * n + 12 * run.n_layers * run.d_model * run.max_len
+    per_position = 6 * n + 12 * run.n_layers * run.d_model * run.context
     return positions * per_position + targets * 6 * n_items * run.d_model
 
 
 def relative_cost(run: Run) -> int:
     """A number that orders runs by their training time; the catalogue is not known here."""
-    positions = max(1.0, run.max_len / run.stride)  # computed for each target
+    positions = max(1.0, run.context / run.stride)  # computed for each target
     per_target = positions * n_non_embedding(run.n_layers, run.d_model) + 4000 * run.d_model
-    return int(per_target * run.epochs * run.data_fraction)
+    targets = 1.0 if run.data_axis == "history" else run.data_fraction  # share of all
+    return int(per_target * run.epochs * targets)

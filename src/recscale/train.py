@@ -45,9 +45,9 @@ def train(
     if run.recipe != TRAIN_RECIPE:
         raise InputError(f"spec: recipe: {run.recipe}, this version trains by recipe {TRAIN_RECIPE}")
     how = execution.choose(by_hand or {}, threads)
-    data = sequences.load(data_dir)
-    users = data.in_fraction(run.data_fraction)
-    if not (data.train_length[users] > 1).any():
+    data = sequences.load(data_dir, with_timestamps=run.data_axis == "time")
+    users = sequences.train_users(data, run)
+    if not (data.train_length[users] > 1).any():  # on the axis time one at least is inside
         raise InputError(f"{data_dir}: data_fraction={run.data_fraction:g} has no train target")
     processes = join(how.device)  # they part when the process ends
     say = say if processes.first else _silent

@@ -93,7 +93,7 @@ class Objective(nn.Module):
 
 
 class Trainer:
-    """One run in training. `stop` says who wants it to stop, or None."""
+    """One run in training on `users`. `stop` says who wants it to stop, or None."""
 
     def __init__(
         self,
@@ -106,10 +106,10 @@ class Trainer:
         say: Callable[[str], None],
         stop: Callable[[], str | None],
     ) -> None:
-        self.run, self.data, self.users, self.out = run, data, users, out
+        self.run, self.data, self.out = run, data, out
         self.how, self.processes, self.say, self.stop = how, processes, say, stop
         self.items = torch.from_numpy(data.items).to(processes.device)
-        self.batches = Batches(sequences.windows(data, users, run.max_len, run.stride), self.items)
+        self.batches = Batches(sequences.train_windows(data, run, users), self.items)
         self.steps = math.ceil(len(self.batches) / run.batch_size)  # an epoch
         self.legs = legs(run, self.steps)
         self.progress = Progress()
@@ -510,7 +510,8 @@ class Trainer:
             "status": "finished" if progress.diverged is None else "diverged",
             "diverged": progress.diverged,
             **self.model.counts(),
-            "D": int(np.maximum(self.data.train_length[self.users] - 1, 0).sum()),
+            "D": int(self.batches.windows.targets.sum()),
+            "D_input": self.batches.windows.input_items,
             "D_seen": progress.targets,
             "C": training_flops(run, self.data.n_items, progress.positions, progress.targets),
             "n_items": self.data.n_items,
