@@ -145,6 +145,17 @@ def test_loss_vs_d_holds_sizes_with_several_amounts_of_data(tables, tmp_path):
     assert curve["test_loss"].tolist() == tables.fits["by_D"].band["mid"]
 
 
+def test_loss_vs_d_is_of_one_axis_of_the_data(tables):
+    half = tables.points[tables.points["data_fraction"] == 0.5]
+    others = [half.assign(run=axis, data_axis=axis) for axis in ("time", "history")]
+    _, csv = FIGURES["loss_vs_d"](replace(tables, points=pd.concat([tables.points, *others])))
+    assert not csv["run"].isin(["time", "history"]).any()
+    full = tables.points[tables.points["data_fraction"] == 1]
+    no_laws = replace(tables.study, laws={})
+    _, csv = FIGURES["loss_vs_d"](replace(tables, study=no_laws, points=pd.concat([full, *others])))
+    assert set(csv["run"]) == {"time", "1x16-e3-lr0.01-f1-s1"}
+
+
 def test_learning_curves_hold_the_first_seed_at_its_best_rate(tables, tmp_path):
     csv = drawn(tables, "learning_curves", tmp_path)
     chosen = csv[csv["series"] == "chosen_epoch"].set_index("run")

@@ -109,9 +109,13 @@ def loss_vs_n(tables: Tables) -> Drawn:
 def loss_vs_d(tables: Tables) -> Drawn:
     """Test loss against D, one colour a size, with the laws in D.
 
-    Only sizes trained on two amounts of data or more, unless there is none.
+    Only sizes trained on two amounts of data or more, unless there is none. Runs of one axis of the
+    data: of users where there are some, else of time; cut histories keep D and are no points here.
     """
     laws, tuned, inks = tables.laws("D"), tables.tuned(), _inks(tables)
+    full = tuned["data_fraction"] == 1
+    shown = "users" if (tuned.loc[~full, "data_axis"] == "users").any() else "time"
+    tuned = tuned[full | (tuned["data_axis"] == shown)]
     several = tuned[tuned.groupby("size")["D"].transform("nunique") > 1]
     runs = tables.drawn(tuned if several.empty and not laws else several, laws)
     parts = [_law(law, tables.fits[law], with_e=False) for law in laws]
