@@ -1,6 +1,8 @@
 """Real MovieLens-1M for the tests that need it: fetched once, as a user's first run would."""
 
+import json
 import subprocess
+import tempfile
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +10,8 @@ import pytest
 import yaml
 from hypothesis import settings
 
-from recscale import interactions, prepare, sequences
+from recscale import interactions, sequences
+from recscale import prepare as module
 from recscale.fetch import fetch
 
 settings.register_profile("recscale", deadline=None)  # shared machines: no timed tests
@@ -18,28 +21,29 @@ REPO = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def ml_1m_source(tmp_path_factory):
-    """(paths of the files, the entry of their source in datasets.yaml); kept in raw/ for the next time."""
+def ml_1m_log():
+    """The log of MovieLens-1M; its archive is kept in raw/ for the next time."""
     entry = yaml.safe_load((REPO / "config/datasets.yaml").read_text())["ml-1m"]
-    record = fetch("ml-1m", entry, REPO / "raw", print)
+    return log_of_source(entry, fetch("ml-1m", entry, REPO / "raw", print))
+
+
+def log_of_source(entry, record):
+    """The log of the source that `record` (of fetch) names."""
     (source,) = [s for s in entry["sources"] if s["name"] == record["source"]]
-    return [Path(file["path"]) for file in record["files"]], source
+    return interactions.log("ml-1m", [Path(file["path"]) for file in record["files"]], source, print)
 
 
 @pytest.fixture(scope="session")
-def ml_1m_log(ml_1m_source):
-    return interactions.read(*ml_1m_source)
+def ml_1m_dir(ml_1m_log, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ml-1m")
+    prepared(ml_1m_log, folder, withhold_above=15)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def ml_1m(ml_1m_log):
+def ml_1m(ml_1m_dir):
     """Prepared MovieLens-1M: sequences, items, stats."""
-    return prepare.prepare(ml_1m_log, withhold_above=15)
-
-
-@pytest.fixture(scope="session")
-def ml_1m_dir(ml_1m, tmp_path_factory):
-    return write_dataset(ml_1m, tmp_path_factory.mktemp("ml-1m"))
+    return read_dataset(ml_1m_dir)
 
 
 @pytest.fixture(scope="session")
@@ -47,28 +51,58 @@ def ml_1m_data(ml_1m_dir):
     return sequences.load(ml_1m_dir)
 
 
-def write_dataset(prepared, folder):
-    import json
+def prepared(log, folder, max_memory=module.MAX_MEMORY, **dataset):
+    """Prepare a log into a folder, as the command does; returns read_dataset of it."""
+    stats = module.prepare(log, dataset, folder, max_memory)
+    (folder / "stats.json").write_text(json.dumps(stats))
+    return read_dataset(folder)
 
-    frame, items, stats = prepared
-    frame.write_parquet(folder / "sequences.parquet")
+
+def prepare(log, withhold_above=15, max_memory=module.MAX_MEMORY, **dataset):
+    """Sequences, items and stats; rows that repeat stay unless asked otherwise."""
+    dataset = {"drop_duplicates": False, "withhold_above": withhold_above} | dataset
+    with tempfile.TemporaryDirectory() as folder:
+        return prepared(log, Path(folder), max_memory, **dataset)
+
+
+def write_dataset(tables, folder):
+    sequences_, items, stats = tables
+    sequences_.write_parquet(folder / "sequences.parquet")
     items.write_parquet(folder / "items.parquet")
     (folder / "stats.json").write_text(json.dumps(stats))
     return folder
 
 
+def read_dataset(folder):
+    tables = (pl.read_parquet(folder / f"{name}.parquet") for name in ("sequences", "items"))
+    return *tables, json.loads((folder / "stats.json").read_text())
+
+
+class FrameLog:
+    """A log that is a table in memory: user, item, rating, timestamp (seconds; null: order only), domain."""
+
+    name = "made up"
+
+    def __init__(self, frame, size=1, rows=1000):
+        self.frame, self.size, self.rows = frame, size, rows
+
+    def bytes(self):
+        return self.size
+
+    def chunks(self, block):
+        nothing = pl.DataFrame(schema=interactions.REJECTED)
+        for part in self.frame.with_columns(pl.col("timestamp") * 1_000_000).iter_slices(self.rows):
+            yield interactions.Chunk(part, {}, nothing, 0)
+
+
 def log_of(histories, seconds=None):
     """A log from one list of item keys a user; times count up within a user unless given."""
     rows = [
-        (str(user), str(item), 5.0, place if seconds is None else seconds[user][place])
+        (str(user), str(item), 5.0, place if seconds is None else seconds[user][place], None)
         for user, history in enumerate(histories)
         for place, item in enumerate(history)
     ]
-    return (
-        pl.DataFrame(rows, schema=["user", "item", "rating", "timestamp"], orient="row")
-        .cast({"timestamp": pl.Int64, "rating": pl.Float64})
-        .with_columns(domain=pl.lit(None, pl.String))
-    )
+    return FrameLog(pl.DataFrame(rows, schema=interactions.COLUMNS, orient="row"))
 
 
 def made_up(folder):
@@ -79,7 +113,8 @@ def made_up(folder):
     histories = [
         (rng.integers(30) + np.arange(rng.integers(3, 60)) * rng.integers(1, 3)) % 30 for _ in range(200)
     ]
-    return write_dataset(prepare.prepare(log_of(histories), 15), folder)
+    prepared(log_of(histories), folder)
+    return folder
 
 
 @pytest.fixture

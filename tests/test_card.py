@@ -15,11 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import log_of, made_up, write_dataset
+from conftest import log_of, made_up, prepare, write_dataset
 from recscale import __main__ as cli
 from recscale import card
 from recscale.errors import InputError
-from recscale.prepare import prepare
 
 
 def log(histories, seconds=None):

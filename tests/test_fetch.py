@@ -123,8 +123,7 @@ COLUMNS = ["user", "item", "timestamp"]
         ({"format": {"columns": {"user": "u"}}}, "'item' is a required property"),
         ({"files": [{"file": "f", "sha256": "x"}]}, "files.0.sha256: 'x' does not match"),
         ({"files": []}, "sources.0.files"),
-        ({"format": {"kind": "sequences", "columns": COLUMNS}}, "'sequences' is not one of"),
-        ({"format": {"columns": {"user": "u", "item": "i"}}}, "'timestamp' is a required property"),
+        ({"format": {"kind": "xml"}}, "'xml' is not one of"),
     ],
 )
 def test_mistakes_in_a_datasets_file_are_one_line(spoil, message):

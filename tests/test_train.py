@@ -16,13 +16,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from conftest import REPO, log_of, made_up, write_dataset
+from conftest import REPO, log_of, made_up, prepare, write_dataset
 from recscale import checkpoint, execution, sequences, trainer
 from recscale import evaluate as evaluate_module
 from recscale.errors import InputError, Interrupted
 from recscale.evaluate import evaluate
 from recscale.model import Decoder
-from recscale.prepare import prepare
 from recscale.study import Run, training_flops
 from recscale.train import train
 from recscale.trainer import LAST

@@ -78,7 +78,7 @@ FOLLOWS = {"collect": 1, "fit": 1, "plot": 4}
 
 
 @pytest.fixture(scope="module")
-def finished(ml_1m_source, tmp_path_factory):
+def finished(ml_1m_log, tmp_path_factory):
     """The tiny study, run from the archive to the figures; tests work on copies."""
     project = make_project(tmp_path_factory.mktemp("finished"), STUDY)
     done = snakemake(project)

@@ -58,19 +58,9 @@ def prepare(args: argparse.Namespace) -> None:
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: is gone; remove {args.source} to fetch it again")
-    log = interactions.read(paths, sources[record["source"]])
-    interactions.check(log, entry.get("expect", {}), f"{args.dataset}: {', '.join(map(str, paths[:3]))}")
-    raw, raw_users = len(log), log["user"].n_unique()
-    log, left_out = interactions.keep(log, entry)
-    if log.is_empty():
-        raise InputError(f"{args.dataset}: no interaction is left by its filters: {left_out}")
-    sequences, items, stats = prepare(log, entry.get("withhold_above", 15))
-    stats["users"]["raw"] = raw_users  # of the log as it came: prepare sees what the filters left
-    stats["interactions"] |= {"raw": raw, "left_out": left_out | stats["interactions"]["left_out"]}
-    for name, frame in (("sequences", sequences), ("items", items)):
-        with files.atomic(args.out / f"{name}.parquet") as part:
-            frame.write_parquet(part)
-    stats |= {"dataset": args.dataset, "input": record}
+    log = interactions.log(args.dataset, paths, sources[record["source"]], _say)
+    stats = prepare(log, entry, args.out, args.max_memory)
+    stats |= {"dataset": args.dataset, "input": record | {"format": log.source["format"]}}
     files.write_json(args.out / "stats.json", stats)  # last: it says that the others are whole
     targets = stats["targets"]
     _say(
@@ -223,6 +213,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _bytes(text: str) -> int:
+    number, unit = text.rstrip("BKMGkmgb"), text.lstrip("0123456789.").upper().removesuffix("B")
+    if not number.replace(".", "", 1).isdigit() or unit not in ("K", "M", "G"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number with KB, MB or GB")
+    return int(float(number) * 1000 ** ("KMG".index(unit) + 1))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="recscale", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -245,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--datasets", type=Path, default=datasets, help="reads: the datasets file")
     sub.add_argument("--source", type=Path, required=True, help="reads: source.json of fetch")
     sub.add_argument("--out", type=Path, required=True, help="writes: this folder")
+    sub.add_argument("--max-memory", type=_bytes, default="2GB", help="that it may take (default 2GB)")
 
     sub = verb(card, "what is in the data: card.json, and a figure as PNG, PDF and CSV")
     sub.add_argument("--data", type=Path, required=True, help="reads: prepared dataset folder")

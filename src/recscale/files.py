@@ -44,6 +44,19 @@ def atomic(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def disk_full(folder: Path) -> Iterator[None]:
+    """Raises InputError when the disk of `folder` is full, whatever the writer raised."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if _disk_is_full(error, folder / "file"):
+            raise InputError(f"{folder}: no space left on device") from error
+        raise
+
+
 def _disk_is_full(error: Exception, path: Path) -> bool:
     """Writers of other libraries say it in their own ways, or only that a write failed."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

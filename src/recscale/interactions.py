@@ -1,205 +1,310 @@
-"""Raw interaction logs: files and archive members in, one table out, in row order.
+"""Raw interaction logs: files and archive members in, checked interactions out, a chunk at a time.
 
-The table: user, item (text), rating (null where there is none), timestamp (seconds), domain (text of
-the file, or null).
+An interaction: user and item (text), rating (null where there is none), timestamp (microseconds since
+1970; null where the log has an order only), domain (text, or null). A row that is none is counted by
+reason, never dropped silently.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow
+import pyarrow.parquet
 
+from recscale import formats, lines, raw
 from recscale.errors import InputError
+from recscale.lines import EXTRA, Table
 
-COLUMNS = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "timestamp": pl.Float64}
-UNITS = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-BROKEN = (
-    pl.exceptions.PolarsError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, KeyError, EOFError
-)  # fmt: skip
 Entry = Mapping[str, Any]
 
+COLUMNS = {
+    "user": pl.String, "item": pl.String, "rating": pl.Float64, "timestamp": pl.Int64, "domain": pl.String,
+}  # fmt: skip
+MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # in one of each
+LATEST = 7_258_118_400 * 1_000_000  # the year 2200: what is later is in another unit, or no time
+BLOCK = 2**25  # bytes of text parsed at a time
+EXAMPLES = 1000  # rejected rows of a chunk that are shown
+REJECTED = {"file": pl.String, "line": pl.Int64, "reason": pl.String, "text": pl.String}
+ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
 
-def read(paths: Sequence[Path], source: Entry) -> pl.DataFrame:
-    """Interactions of one source, its files and their members one after the other.
 
-    `source` is an entry of config/datasets.yaml, `paths` are where its `files` lie. Raises InputError
-    naming file and member for what is no such log, and for rows that have no place in a sequence.
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive rows of one file: interactions, and what is none.
+
+    `rejected` counts by reason, `examples` are the first of them (REJECTED); `blank` lines hold nothing
+    and count nowhere else.
     """
-    parts = []
-    for path, file in zip(paths, source["files"], strict=True):
-        for member in file.get("members") or [None]:
+
+    frame: pl.DataFrame
+    rejected: Mapping[str, int]
+    examples: pl.DataFrame
+    blank: int
+
+    @property
+    def rows(self) -> int:
+        """All but the blank ones."""
+        return len(self.frame) + sum(self.rejected.values())
+
+
+@dataclass(frozen=True)
+class Log:
+    """The raw log of a dataset: a source of config/datasets.yaml with its `format`, where its files lie."""
+
+    name: str
+    paths: Sequence[Path]
+    source: Entry
+
+    def members(self) -> Iterator[tuple[Path, str | None, Entry]]:
+        """Path, archive member or None, and entry of every file, in order."""
+        for path, file in zip(self.paths, self.source["files"], strict=True):
+            for member in file.get("members") or [None]:
+                yield path, member, file
+
+    def bytes(self) -> int:
+        """About how many bytes of text it has; what is compressed is taken to be a tenth of it."""
+        found = 0
+        for path, member, _ in self.members():
+            plain = None if self.source["format"].get("kind") == "parquet" else raw.size(path, member)
+            found += 10 * path.stat().st_size if plain is None else plain
+        return found
+
+    def chunks(self, block: int = BLOCK) -> Iterator[Chunk]:
+        """Interactions of all files, one after the other, in row order, about `block` bytes at a time.
+
+        How large the chunks are changes nothing else. Raises InputError naming file and member for what is
+        no such log and for a file with another number of `rows`.
+        """
+        prefix = pl.col("user").str.strip_prefix(self.source.get("strip_user_prefix", ""))
+        for path, member, file in self.members():
             name = f"{path}: {member}" if member else str(path)
+            rows = 0
             try:
-                raw = _bytes(path, member)
-                part = _parse(raw, source["format"])
-            except InputError as error:
-                raise InputError(f"{source['name']}: {error}") from error
-            except BROKEN as error:
+                for table in _tables(path, member, name, self.source["format"], block):
+                    chunk = _checked(table, self.source["format"], name, file.get("domain"))
+                    rows += chunk.rows
+                    if "strip_user_prefix" in self.source:
+                        chunk = replace(chunk, frame=chunk.frame.with_columns(prefix))
+                    yield chunk
+            except (pl.exceptions.PolarsError, pyarrow.ArrowException) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"{name}: is not a readable interaction log: {reason}") from error
-            if "rows" in file and len(part) != file["rows"]:
-                raise InputError(f"{name}: has {len(part)} rows, the file has {file['rows']}")
-            _check_rows(part, name)
-            parts.append(part.with_columns(domain=pl.lit(file.get("domain"), pl.String)))
-    frame = pl.concat(parts).with_columns(pl.col("timestamp").cast(pl.Int64))
-    if frame.is_empty():
-        raise InputError(f"{source['name']}: {', '.join(map(str, paths))}: has no interactions")
-    prefix = source.get("strip_user_prefix")
-    return frame.with_columns(pl.col("user").str.strip_prefix(prefix)) if prefix else frame
+            if "rows" in file and rows != file["rows"]:
+                raise InputError(f"{name}: has {rows} rows, the file has {file['rows']}")
+            if not rows:
+                raise InputError(f"{name}: is not a readable interaction log: it has no interactions")
 
 
-def _bytes(path: Path, member: str | None) -> bytes:
-    if member is None:
-        raw = path.read_bytes()
-    else:
-        with zipfile.ZipFile(path) as archive:
-            raw = archive.read(member)
-    return gzip.decompress(raw) if (member or path.name).endswith(".gz") else raw
+def log(name: str, paths: Sequence[Path], source: Entry, say: Callable[[str], None]) -> Log:
+    """The log of a source; where it names no `format`, that of its first file is guessed, and said."""
+    if "format" not in source:
+        form = formats.guess(paths[0], (source["files"][0].get("members") or [None])[0])
+        say(f"{name}: format guessed from {paths[0]}: {formats.text(form)}")
+        source = {**source, "format": form}
+    _check_format(source["format"], f"{name}: {source.get('name', paths[0])}: format")
+    return Log(name, paths, source)
 
 
-def _parse(raw: bytes, form: Entry) -> pl.DataFrame:
-    """The columns of COLUMNS; rating is null where the format has none."""
-    kind, columns = form.get("kind", "text"), form["columns"]
+def _check_format(form: Entry, where: str) -> None:
+    """Raise InputError for a format whose keys do not go together."""
+    kind, columns = form.get("kind", "text"), form.get("columns")
+    if kind == "sequences":
+        if columns is not None:
+            raise InputError(f"{where}: columns: sequences have none")
+        return
+    needed = ["user", "item"] + (["timestamp"] if form.get("time_unit") != "none" else [])
+    missing = [key for key in needed if key not in (columns or ())]
+    if missing:
+        rest = "; time_unit: none if the rows of a user are in order" if missing == ["timestamp"] else ""
+        raise InputError(f"{where}: columns: {', '.join(missing)} is missing{rest}")
     if isinstance(columns, Mapping):
         if kind == "text" and (not form.get("header", False) or form.get("separator") == "::"):
-            raise InputError("format: columns by name need a header, and a separator of one character")
-        frame = _named(raw, kind, form, dict(columns))
-    elif kind == "text":
-        frame = _placed(raw, form, list(columns))
-    else:
-        raise InputError(f"format: columns: {kind} needs a mapping of user, item, ... to its names")
-    if "rating" not in frame.columns:
-        frame = frame.with_columns(rating=pl.lit(None, pl.Float64))
-    unit, time = form.get("time_unit", "s"), pl.col("timestamp")
-    if unit == "iso":
-        time = time.str.to_datetime(strict=False, time_unit="us").dt.epoch("s")
-    elif unit != "s":
-        time = (time / UNITS[unit]).floor()
-    return frame.select(
-        pl.col("user").cast(pl.String),
-        pl.col("item").cast(pl.String),
-        pl.col("rating").cast(pl.Float64),
-        time.cast(pl.Float64),
-    )
+            raise InputError(f"{where}: columns by name need a header and a separator of one character")
+    elif kind != "text":
+        raise InputError(f"{where}: columns: {kind} needs a mapping of user, item, ... to its names")
+    for key in COLUMNS:
+        if isinstance(columns, list) and columns.count(key) > 1:
+            raise InputError(f"{where}: columns: {key} is there more than once")
 
 
-def _named(raw: bytes, kind: str, form: Entry, columns: dict[str, str]) -> pl.DataFrame:
-    """Columns taken by their names in a header, in JSON objects or in a Parquet schema."""
-    names = {theirs: ours for ours, theirs in columns.items() if ours in COLUMNS}
+# --- files to columns of text -------------------------------------------------------------------
+
+
+def _tables(path: Path, member: str | None, name: str, form: Entry, block: int) -> Iterator[Table]:
+    kind = form.get("kind", "text")
     if kind == "parquet":
-        frame = pl.read_parquet(io.BytesIO(raw), columns=list(names))
-    elif kind == "jsonl":
-        types = {theirs: _type(ours, form) for theirs, ours in names.items()}
-        frame = pl.read_ndjson(io.BytesIO(raw), schema=types)
+        yield from _parquet(path, member, name, form["columns"], block)
+        return
+    with raw.opened(path, member) as stream:
+        if kind == "text":
+            yield from _text(stream, name, form, block)
+        elif kind == "jsonl":
+            line = 1
+            for part in raw.blocks(stream, block, name):
+                yield lines.objects(part, line, form["columns"])
+                line += part.count(b"\n")
+        else:
+            yield from _sequences(stream, name, form, block)
+
+
+def _text(stream: Any, name: str, form: Entry, block: int) -> Iterator[Table]:
+    separator, columns = form.get("separator", ","), form["columns"]
+    quotes = separator in (",", ";")
+    names = None if isinstance(columns, Mapping) else list(columns)
+    wanted = [key for key in COLUMNS if key in columns]
+    numbers = [key for key in ("rating", "timestamp") if key in wanted]
+    if form.get("time_unit") in ("iso", "none"):
+        numbers = [key for key in numbers if key != "timestamp"]
+    line, rest, waiting = 1, b"", form.get("header", False)
+    for part in raw.blocks(stream, block, name):
+        if waiting:
+            head, _, part = part.partition(b"\n")
+            waiting, line = False, 2
+            if names is None:
+                names = _renamed(lines.header(head, separator, quotes, name), columns, name)
+            if not part:
+                continue
+        assert names is not None  # the schema asks for a header where columns go by name
+        table = lines.delimited(rest + part, line, separator, names, wanted, numbers, quotes, last=False)
+        line += part.count(b"\n") + rest.count(b"\n") - table.rest.count(b"\n")
+        rest = table.rest
+        yield table
+    if rest and names is not None:
+        yield lines.delimited(rest, line, separator, names, wanted, numbers, quotes, last=True)
+
+
+def _renamed(found: list[str], columns: Mapping[str, str], name: str) -> list[str]:
+    """The header with our names for the columns asked for. Raises InputError where one is not there."""
+    for ours, theirs in columns.items():
+        if found.count(theirs) != 1:
+            has = "no" if theirs not in found else "more than one"
+            listed = ", ".join(found[:20]) + (", ..." if len(found) > 20 else "")
+            raise InputError(f"{name}: has {has} column {theirs} ({ours}); its columns: {listed}")
+    renamed = {theirs: ours for ours, theirs in columns.items()}
+    return [renamed.get(theirs, f"_{k}") for k, theirs in enumerate(found)]
+
+
+def _parquet(path: Path, member: str | None, name: str, columns: Entry, block: int) -> Iterator[Table]:
+    """Columns as they are typed there; keys of any type become text."""
+    where: Any = path
+    if member:
+        with raw.opened(path, member) as stream:
+            where = io.BytesIO(stream.read())
+    row = 1
+    with pyarrow.parquet.ParquetFile(where) as file:
+        _renamed(file.schema_arrow.names, columns, name)
+        names = list(dict.fromkeys(columns.values()))
+        for batch in file.iter_batches(max(1, block // 64), columns=names):
+            frame = pl.DataFrame(batch)
+            frame = frame.select(pl.col(theirs).alias(ours) for ours, theirs in columns.items())
+            texts = [pl.col(key).cast(pl.String) for key in ("user", "item", "domain") if key in columns]
+            yield Table(frame.with_columns(texts), pl.arange(row, row + len(frame), eager=True).to_numpy())
+            row += len(frame)
+
+
+def _sequences(stream: Any, name: str, form: Entry, block: int) -> Iterator[Table]:
+    separator = form.get("time_separator")
+    if stream.peek(64).lstrip().startswith(b"{"):
+        yield lines.mapping(stream.read(), separator, name)
+        return
+    line = 1
+    for part in raw.blocks(stream, block, name):
+        yield lines.histories(part, line, separator)
+        line += part.count(b"\n")
+
+
+# --- columns of text to interactions ------------------------------------------------------------
+
+
+def _checked(table: Table, form: Entry, name: str, domain: str | None) -> Chunk:
+    """The rows that are interactions, and the reasons why the others are none."""
+    frame = table.frame
+    fields = [column for column in frame.columns if column != EXTRA]
+    extra = pl.col(EXTRA).is_not_null() if EXTRA in frame.columns else pl.lit(False)
+    nothing = pl.all_horizontal(pl.col(fields).is_null()) & ~extra
+    time, rating = _time(frame, form.get("time_unit", "s")), _number(frame, "rating")
+    written = _written(frame, "timestamp") if form.get("time_unit") != "none" else pl.lit(True)
+    unordered = form.get("kind") == "sequences" and not form.get("time_separator")
+    if form.get("time_unit") == "none" or unordered:
+        time, timed = pl.lit(None, pl.Int64), pl.lit(True)
     else:
-        types = {theirs: _type(ours, form) for theirs, ours in names.items()}
-        frame = pl.read_csv(
-            raw,
-            separator=form.get("separator", ","),
-            columns=list(names),
-            schema_overrides=types,
-            quote_char='"',
-        )
-    return frame.rename(names)
-
-
-def _placed(raw: bytes, form: Entry, names: list[str]) -> pl.DataFrame:
-    """Columns taken by their place."""
-    separator = form.get("separator", ",")
-    if separator == "::":  # one-byte separators only: read the empty field between the colons too
-        names = [part for name in names for part in (name, f"_{name}")][:-1]
-    frame = pl.read_csv(
-        raw,
-        has_header=False,
-        skip_rows=int(form.get("header", False)),
-        separator=separator[0],
-        quote_char=None,
-        new_columns=names,
-        schema_overrides={name: _type(name, form) for name in names},
+        timed = time.is_not_null()
+    reason = (
+        pl.when(nothing).then(pl.lit("blank"))
+        .when(extra).then(pl.lit("too_many_fields"))
+        .when(pl.col("user").fill_null("") == "").then(pl.lit("missing_user"))
+        .when(pl.col("item").fill_null("") == "").then(pl.lit("missing_item"))
+        .when(~timed & ~written).then(pl.lit("missing_timestamp"))
+        .when(~timed).then(pl.lit("timestamp_is_none"))
+        .when(time.fill_null(0).is_between(0, LATEST, closed="left").not_())
+        .then(pl.lit("timestamp_before_1970_or_after_2199"))
+        .when(rating.is_null() & _written(frame, "rating")).then(pl.lit("rating_is_not_a_number"))
+    )  # fmt: skip
+    own = pl.col("domain") if "domain" in frame.columns else pl.lit(domain, pl.String)
+    checked = frame.with_columns(reason=reason, _time=time, _rating=rating)
+    good = checked.filter(pl.col("reason").is_null()).select(
+        "user",
+        "item",
+        pl.col("_rating").alias("rating"),
+        pl.col("_time").alias("timestamp"),
+        own.alias("domain"),
     )
-    return frame.select(name for name in COLUMNS if name in frame.columns)
-
-
-def _type(name: str, form: Entry) -> Any:
-    if name == "timestamp" and form.get("time_unit") == "iso":
-        return pl.String
-    return COLUMNS.get(name, pl.String)
-
-
-def _check_rows(frame: pl.DataFrame, where: str) -> None:
-    """Raise InputError for rows that have no place in a sequence, naming the first."""
-    time = pl.col("timestamp")
-    broken = pl.any_horizontal(
-        pl.col("user").fill_null("") == "",
-        pl.col("item").fill_null("") == "",
-        time.is_null() | ~time.is_finite() | (time != time.floor()),
-    )
-    rows = frame.with_row_index("row", offset=1).filter(broken)["row"]
-    if len(rows):
-        raise InputError(
-            f"{where}: {len(rows)} of {len(frame)} rows lack a user, an item or a timestamp in whole "
-            f"seconds, the first is row {rows[0]}"
+    counts: Counter[str] = Counter(reason for _, reason, _ in table.bad)
+    examples = [(name, *bad) for bad in table.bad[:EXAMPLES]]
+    if len(good) < len(frame):
+        numbered = checked.with_columns(line=pl.Series(table.line)).filter(pl.col("reason").is_not_null())
+        for why, count in numbered["reason"].value_counts().iter_rows():
+            counts[why] += count
+        text = pl.concat_str(
+            [pl.format(f"{f} {{}}", pl.col(f).cast(pl.String).fill_null("-")) for f in fields], separator=", "
         )
+        first = numbered.filter(pl.col("reason") != "blank").head(EXAMPLES)
+        examples += first.select(pl.lit(name), "line", "reason", text.str.slice(0, lines.SHOWN)).rows()
+    blank = counts.pop("blank", 0)
+    shown = pl.DataFrame(examples, schema=REJECTED, orient="row").sort("line", maintain_order=True)
+    return Chunk(good, counts, shown.head(EXAMPLES), blank)
 
 
-def keep(log: pl.DataFrame, dataset: Entry) -> tuple[pl.DataFrame, dict[str, int]]:
-    """What the filters of a dataset leave, in row order, and the rows that each took.
-
-    In this order: exact duplicates (user, item, rating and time; the first stays), `min_rating` (what
-    has no rating goes too), `after` and `before` (dates; from the first to the day before the second),
-    `k_core` (users and items with fewer interactions go until none is left).
-    """
-    taken: dict[str, int] = {}
-
-    def note(name: str, kept: pl.DataFrame) -> pl.DataFrame:
-        taken[name] = len(log) - len(kept)
-        return kept
-
-    if dataset.get("drop_duplicates", True):
-        columns = ["user", "item", "rating", "timestamp"]
-        log = note("exact_duplicates", log.unique(columns, keep="first", maintain_order=True))
-    if "min_rating" in dataset:
-        log = note("rating_below_minimum", log.filter(pl.col("rating") >= dataset["min_rating"]))
-    for key, name in (("after", "before_first_day"), ("before", "after_last_day")):
-        if key in dataset:
-            day = pl.lit(str(dataset[key])).str.to_date().dt.epoch("s")
-            log = note(name, log.filter((pl.col("timestamp") >= day) == (key == "after")))
-    if dataset.get("k_core", 0):
-        log = note(f"outside_{dataset['k_core']}_core", _core(log, dataset["k_core"]))
-    return log, taken
+def _written(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """Whether a field has anything in it."""
+    if column not in frame.columns:
+        return pl.lit(False)
+    if frame.schema[column] == pl.String:
+        return pl.col(column).fill_null("").str.strip_chars() != ""
+    return pl.col(column).is_not_null()
 
 
-def _core(log: pl.DataFrame, k: int) -> pl.DataFrame:
-    """The largest part in which every user and every item has k interactions or more."""
-    while True:
-        before = len(log)
-        log = log.filter(pl.len().over("user") >= k)
-        log = log.filter(pl.len().over("item") >= k)
-        if len(log) == before:
-            return log
+def _number(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """Finite numbers as Float64, null for all else."""
+    if column not in frame.columns:
+        return pl.lit(None, pl.Float64)
+    value = pl.col(column)
+    if frame.schema[column] == pl.String:
+        value = value.str.strip_chars()
+    value = value.cast(pl.Float64, strict=False)
+    return pl.when(value.is_finite()).then(value)
 
 
-def check(frame: pl.DataFrame, expect: Mapping[str, Any], where: str) -> None:
-    """Compare rows, users, items and the rating histogram with what the dataset must have.
-
-    Raises InputError that names the first count which differs.
-    """
-    found: dict[str, Any] = {
-        "rows": len(frame),
-        "users": frame["user"].n_unique(),
-        "items": frame["item"].n_unique(),
-    }
-    if "ratings" in expect:
-        rating, count = frame["rating"].value_counts(sort=False).sort("rating")
-        found["ratings"] = {f"{r:g}": c for r, c in zip(rating, count, strict=True)}
-    for key, value in expect.items():
-        wanted = {f"{r:g}": c for r, c in value.items()} if key == "ratings" else value
-        if found[key] != wanted:
-            raise InputError(f"{where}: has {key} {found[key]}, the dataset has {wanted}")
+def _time(frame: pl.DataFrame, unit: str) -> pl.Expr:
+    """Microseconds since 1970, null for what is no time. Typed times (Parquet) know their own unit."""
+    if "timestamp" not in frame.columns:
+        return pl.lit(None, pl.Int64)
+    value = pl.col("timestamp")
+    if frame.schema["timestamp"].is_temporal():
+        return value.cast(pl.Datetime("us")).dt.epoch("us")
+    if unit == "iso":
+        text = value.cast(pl.String).str.strip_chars().str.replace("Z$", "")
+        zoned = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us")
+        parsed = [text.str.to_datetime(form, strict=False, time_unit="us") for form in ISO]
+        day = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
+        return pl.coalesce(*parsed, zoned.dt.replace_time_zone(None), day).dt.epoch("us")
+    number = (_number(frame, "timestamp") * MICROSECONDS[unit]).floor()
+    far = pl.when(number.is_not_null()).then(-1.0)  # too large for a whole number, and for a time
+    return pl.when(number.abs() < 2.0**62).then(number).otherwise(far).cast(pl.Int64)

@@ -1,0 +1,281 @@
+"""Blocks of text to columns of text: one row a line (a record where fields are quoted), none lost.
+
+A block is bytes of whole lines. Every function returns a Table: what it read, the line each row began
+at, and the lines that are no row, with a reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recscale.errors import InputError
+
+Bad = tuple[int, str, str]  # line, reason, the line itself as far as it can be shown
+MOST_COLUMNS = 10_000
+LONGEST_RECORD = 64  # lines; a quote that is open longer was never meant to be one
+EXTRA = "_more"  # whatever stands behind the last column that is named
+SHOWN = 200  # characters of a bad line
+
+
+@dataclass(frozen=True)
+class Table:
+    """`frame` has the columns asked for; its row r began in line `line[r]` of the file (from 1).
+
+    `rest` is the end of the block where a quoted field goes on behind it, to be read with the next one.
+    """
+
+    frame: pl.DataFrame
+    line: npt.NDArray[np.int64]
+    bad: list[Bad] = field(default_factory=list)
+    rest: bytes = b""
+
+
+def shown(raw: bytes | str) -> str:
+    """A line for a person: cut off, what cannot be printed escaped."""
+    text = raw if isinstance(raw, str) else raw.decode("utf-8", "backslashreplace")
+    return text[:SHOWN].rstrip("\r\n").replace("\0", "\\0")
+
+
+def sound(block: bytes, line: int, returns: bool) -> tuple[bytes, npt.NDArray[np.int64], list[Bad]]:
+    """The block without lines that have a NUL or are not UTF-8, the numbers of those left, the others.
+
+    `returns`: nor lines with a carriage return inside. Most blocks are sound, and that is seen without
+    splitting them.
+    """
+    n = block.count(b"\n") + (not block.endswith(b"\n"))
+    numbers = np.arange(line, line + n)
+    inside = returns and block.count(b"\r") != block.count(b"\r\n")
+    if not inside and b"\0" not in block and (block.isascii() or _utf8(block)):
+        return block, numbers, []
+    kept: list[bytes] = []
+    good = np.ones(n, bool)
+    bad: list[Bad] = []
+    for k, one in enumerate(_split(block)):
+        reason = "nul_byte" if b"\0" in one else "" if _utf8(one) else "not_utf8"
+        if returns and b"\r" in one.removesuffix(b"\n").removesuffix(b"\r"):
+            reason = reason or "carriage_return"
+        if reason:
+            bad.append((line + k, reason, shown(one)))
+            good[k] = False
+        else:
+            kept.append(one)
+    return b"".join(kept), numbers[good], bad
+
+
+def _split(block: bytes) -> list[bytes]:
+    """Lines with their ends; only a line feed ends one."""
+    parts = [part + b"\n" for part in block.split(b"\n")]
+    parts[-1] = parts[-1][:-1]
+    return parts if parts[-1] else parts[:-1]
+
+
+def _utf8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def delimited(
+    block: bytes,
+    line: int,
+    separator: str,
+    names: Sequence[str],
+    wanted: Sequence[str],
+    numbers: Sequence[str],
+    quotes: bool,
+    last: bool,
+) -> Table:
+    """Columns `wanted` of `names`, and EXTRA: what a row has behind its last column.
+
+    Those in `numbers` are Float64 where every row of the block has one, else text, so that the caller can
+    tell what is wrong with which. A missing or empty field is null. `last`: no block follows.
+    """
+    quoted = quotes and b'"' in block
+    block, lines, bad = sound(block, line, returns=not quoted)
+    if not block:
+        return Table(pl.DataFrame(schema=dict.fromkeys([*wanted, EXTRA], pl.String)), lines, bad)
+    if quoted:
+        return _quoted(block, lines, bad, separator, names, wanted, last)
+    if len(separator) == 2:  # one byte at a time: an empty field stands between the two
+        names = [part for name in names for part in (name, f"_behind_{name}")][:-1]
+    between = [name for name in names if name.startswith("_behind_")]
+    header = separator[0].join([*(f"c{k}" for k in range(len(names))), EXTRA]).encode() + b"\n"
+    at = {name: f"c{names.index(name)}" for name in [*wanted, *between]} | {EXTRA: EXTRA}
+
+    def parsed(types: dict[str, Any]) -> pl.DataFrame:
+        return pl.read_csv(
+            header + block,
+            separator=separator[0],
+            quote_char=None,
+            columns=list(at.values()),
+            schema_overrides={column: types.get(name, pl.String) for name, column in at.items()},
+            truncate_ragged_lines=True,
+            ignore_errors=True,
+        ).rename({column: name for name, column in at.items()})
+
+    frame = parsed(dict.fromkeys(numbers, pl.Float64))
+    if numbers and any(frame.select(numbers).null_count().row(0)):
+        frame = parsed({})
+    if between:
+        full = pl.coalesce(EXTRA, *between)
+        frame = frame.select(*wanted, full.alias(EXTRA))
+    return Table(frame.select(*wanted, EXTRA), lines, bad)
+
+
+def _quoted(
+    block: bytes,
+    lines: npt.NDArray[np.int64],
+    bad: list[Bad],
+    separator: str,
+    names: Sequence[str],
+    wanted: Sequence[str],
+    last: bool,
+) -> Table:
+    """By Python's csv module: exact about quotes, separators and line ends inside them, and slower."""
+    pending = [part.decode() for part in reversed(_split(block))]
+    taken: list[str] = []
+    ran_out = False
+
+    def feed() -> Iterator[str]:
+        nonlocal ran_out
+        while pending and len(taken) < LONGEST_RECORD:
+            taken.append(pending.pop())
+            yield taken[-1]
+        ran_out = not pending
+
+    at = [*(names.index(name) for name in wanted), len(names)]
+    rows: list[list[str | None]] = []
+    begun: list[int] = []
+    place, rest = 0, b""
+    while pending:
+        taken.clear()
+        try:
+            fields = next(csv.reader(feed(), delimiter=separator, strict=True))
+        except csv.Error:
+            if ran_out and not last and len(taken) < LONGEST_RECORD:
+                rest = "".join(taken).encode()
+                break
+            bad.append((int(lines[place]), "broken_quotes", shown(taken[0])))
+            pending.extend(reversed(taken[1:]))
+            place += 1
+            continue
+        rows.append([fields[k] or None if k < len(fields) else None for k in at])
+        begun.append(int(lines[place]))
+        place += len(taken)
+    frame = pl.DataFrame(rows, schema=dict.fromkeys([*wanted, EXTRA], pl.String), orient="row")
+    return Table(frame, np.array(begun, np.int64), bad, rest)
+
+
+def header(line: bytes, separator: str, quotes: bool, name: str) -> list[str]:
+    """Names of the columns in a file's first line. Raises InputError for what is none."""
+    try:
+        text = line.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise InputError(f"{name}: line 1: is not UTF-8") from None
+    if len(separator) == 2:
+        names = text.split(separator)
+    else:
+        quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+        try:
+            names = next(csv.reader([text], delimiter=separator, quoting=quoting), [])  # type: ignore[arg-type]
+        except csv.Error as error:
+            raise InputError(f"{name}: line 1: is no header: {error}") from error
+    if len(names) > MOST_COLUMNS:
+        raise InputError(f"{name}: has {len(names):,} columns, legal are {MOST_COLUMNS:,} at most")
+    return [one.strip() for one in names]
+
+
+def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
+    """JSON lines: the values of the keys `wanted` (ours: theirs), as text."""
+    block, lines, bad = sound(block, line, returns=False)
+    theirs = list(dict.fromkeys(wanted.values()))
+    columns = [pl.col(key).alias(name) for name, key in wanted.items()]
+    try:
+        frame = pl.read_ndjson(BytesIO(block), schema=dict.fromkeys(theirs, pl.String))
+    except pl.exceptions.PolarsError:
+        frame = pl.DataFrame()
+    if len(frame) == len(lines) and len(frame):
+        return Table(frame.select(columns), lines, bad)
+    rows: list[list[str | None]] = []
+    kept: list[int] = []
+    for number, one in zip(lines, _split(block), strict=True):
+        if not one.strip():
+            continue
+        try:
+            content = json.loads(one)
+            if not isinstance(content, dict):
+                raise ValueError("no object")
+        except (ValueError, RecursionError):
+            bad.append((int(number), "not_json", shown(one)))
+            continue
+        rows.append([_plain(content.get(key)) for key in theirs])
+        kept.append(int(number))
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(theirs, pl.String), orient="row")
+    return Table(frame.select(columns), np.array(kept, np.int64), bad)
+
+
+def _plain(value: Any) -> str | None:
+    """A JSON value as the text that polars gives for it."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value)
+
+
+def histories(block: bytes, line: int, time_separator: str | None) -> Table:
+    """`user item item ...`, a user a line, each item perhaps with its time behind `time_separator`."""
+    block, lines, bad = sound(block, line, returns=False)
+    split = pl.DataFrame({"line": lines, "words": [part.decode().split() for part in _split(block)]},
+                         schema={"line": pl.Int64, "words": pl.List(pl.String)})  # fmt: skip
+    flat = split.filter(pl.col("words").list.len() > 0).select(
+        "line",
+        user=pl.col("words").list.first(),
+        item=pl.col("words").list.slice(1),
+    )
+    return _pairs(flat, time_separator, bad)
+
+
+def mapping(raw: bytes, time_separator: str | None, name: str) -> Table:
+    """One JSON object, user: [item, ...]. Raises InputError for anything else; `line` counts users."""
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name}: is not a readable interaction log: no JSON: {error}") from error
+    bad = [
+        (n, "not_a_list_of_items", shown(f"{user}: {items}"))
+        for n, (user, items) in enumerate(content.items(), 1)
+        if not isinstance(items, list)
+    ]
+    flat = pl.DataFrame(
+        [
+            (n, user, [_plain(item) for item in items])
+            for n, (user, items) in enumerate(content.items(), 1)
+            if isinstance(items, list)
+        ],
+        schema={"line": pl.Int64, "user": pl.String, "item": pl.List(pl.String)},
+        orient="row",
+    )
+    return _pairs(flat, time_separator, bad)
+
+
+def _pairs(flat: pl.DataFrame, time_separator: str | None, bad: list[Bad]) -> Table:
+    """A row an item; a user without items is one row without an item."""
+    frame = flat.explode("item", empty_as_null=True, keep_nulls=True)
+    if time_separator:
+        halves = pl.col("item").str.split_exact(time_separator, 1)
+        frame = frame.with_columns(
+            item=halves.struct.field("field_0"), timestamp=halves.struct.field("field_1")
+        )
+    return Table(frame.drop("line"), frame["line"].to_numpy(), bad)
