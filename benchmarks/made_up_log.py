@@ -81,7 +81,9 @@ def write(folder: Path, rows: int, files: int) -> None:
                 again = rng.integers(0, n, n // 100)
                 chunk[again] = chunk[(again * 7 + 1) % n]
                 chunk.tofile(file)
-        entries.append(f"        - {{file: {(folder / name).resolve()}, domain: domain {number}, rows: {of_file[number]}}}")
+        entries.append(
+            f"        - {{file: {(folder / name).resolve()}, domain: domain {number}, rows: {of_file[number]}}}"
+        )
     (folder / "datasets.yaml").write_text(
         "made-up:\n  k_core: 30\n  withhold_above: 20\n  sources:\n    - name: made up\n"
         "      format: {columns: [item, user, rating, timestamp]}\n      files:\n" + "\n".join(entries) + "\n"

@@ -327,7 +327,7 @@ def test_a_missing_member_is_named_with_those_there_are(tmp_path):
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path):
-    path = written(tmp_path, b"x" * (2**24 + 1))
+    path = written(tmp_path, b"x" * (2**24 + 2**17))
     with pytest.raises(InputError, match="has a line of more than 16 MiB: is it text"):
         read(path, PLAIN, block=2**16)
 

@@ -190,7 +190,9 @@ def test_the_order_of_rows_changes_no_sample(tmp_path, log, random, axis, fracti
     rows = list(range(len(log.frame)))
     random.shuffle(rows)
     run = run_on(axis, fraction, data_seed=data_seed if axis == "users" else 0)
-    as_it_is, shuffled = (sample(*load_log(frame, tmp_path), run) for frame in (log, FrameLog(log.frame[rows])))
+    as_it_is, shuffled = (
+        sample(*load_log(frame, tmp_path), run) for frame in (log, FrameLog(log.frame[rows]))
+    )
     assert as_it_is == shuffled
 
 

@@ -49,6 +49,11 @@ def prepare(args: argparse.Namespace) -> None:
     from recscale import interactions
     from recscale.prepare import prepare
 
+    if args.check is not None:
+        _preview(args)
+        return
+    if args.dataset is None or args.source is None or args.out is None:
+        raise InputError("prepare: give a dataset with --source FILE and --out FOLDER, or --check FILE")
     record = files.read_json(args.source, "source", "files")
     entry = _dataset(args)
     sources = {source["name"]: source for source in entry["sources"]}
@@ -67,6 +72,13 @@ def prepare(args: argparse.Namespace) -> None:
         f"{args.dataset}: {stats['users']['kept']:,} users, {stats['n_items']:,} items in the "
         f"catalogue, {targets['all']:,} targets ({targets['train']:,} train)"
     )
+
+
+def _preview(args: argparse.Namespace) -> None:
+    from recscale.preview import name_of, preview
+
+    entry = _dataset(args) if args.dataset else {}
+    preview(args.check, args.dataset or name_of(args.check), entry, _say)
 
 
 def card(args: argparse.Namespace) -> None:
@@ -238,10 +250,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, help="writes: source.json")
 
     sub = verb(prepare, "raw log to sequences.parquet, items.parquet and stats.json")
-    sub.add_argument("dataset", help="a name in the datasets file")
+    sub.add_argument("dataset", nargs="?", help="a name in the datasets file; with --check its filters")
+    sub.add_argument("--check", type=Path, metavar="FILE", help="only say what would be done with this log")
     sub.add_argument("--datasets", type=Path, default=datasets, help="reads: the datasets file")
-    sub.add_argument("--source", type=Path, required=True, help="reads: source.json of fetch")
-    sub.add_argument("--out", type=Path, required=True, help="writes: this folder")
+    sub.add_argument("--source", type=Path, help="reads: source.json of fetch")
+    sub.add_argument("--out", type=Path, help="writes: this folder")
     sub.add_argument("--max-memory", type=_bytes, default="2GB", help="that it may take (default 2GB)")
 
     sub = verb(card, "what is in the data: card.json, and a figure as PNG, PDF and CSV")

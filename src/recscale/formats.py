@@ -142,7 +142,7 @@ def _split(found: list[str], separator: str) -> list[list[str]]:
 
 
 def _placed(rows: list[list[str]], name: str) -> dict[str, Any]:
-    """Without a header: the time by its size, a rating by its few small values, then user, then item."""
+    """Without a header: the time by its size, the rating as the last of small numbers, then user, item."""
     width = min(len(row) for row in rows)
     values = [[row[k] for row in rows] for k in range(width)]
     times = [k for k in range(width) if all(_is_time(v) for v in values[k])]
@@ -153,7 +153,7 @@ def _placed(rows: list[list[str]], name: str) -> dict[str, Any]:
     rating = None
     if len(left) > 2:
         small = [k for k in left if all(_is_number(v) and abs(float(v)) <= 100 for v in values[k])]
-        rating = min(small, key=lambda k: len(set(values[k])), default=None)
+        rating = max(small, default=None)
     keys = [k for k in left if k != rating]
     if len(keys) != 2:
         raise InputError(

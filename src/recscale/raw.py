@@ -77,11 +77,10 @@ def blocks(stream: IO[bytes], size: int, name: str) -> Iterator[bytes]:
     Raises InputError for what is no UTF-8 text by its first bytes, and for a line above LONGEST_LINE.
     """
     kept: list[bytes] = []
-    first = True
-    while piece := stream.read(size):
-        if first:
-            piece, first = _text(piece, name), False
-        cut = piece.rfind(b"\n") + 1
+    piece = _text(stream.read(size), name)
+    while piece:
+        following = stream.read(size)
+        cut = piece.rfind(b"\n") + 1 if following else len(piece)
         if cut:
             yield b"".join([*kept, piece[:cut]])
             kept = []
@@ -89,8 +88,7 @@ def blocks(stream: IO[bytes], size: int, name: str) -> Iterator[bytes]:
             kept.append(piece[cut:])
         if sum(map(len, kept)) > LONGEST_LINE:
             raise InputError(f"{name}: has a line of more than {LONGEST_LINE >> 20} MiB: is it text?")
-    if any(kept):
-        yield b"".join(kept)
+        piece = following
 
 
 def _text(head: bytes, name: str) -> bytes:

@@ -2,7 +2,7 @@
 
 input:  config/datasets.yaml (sources, checksums, expected counts)
 output: results/data/<dataset>/source.json, sequences.parquet, items.parquet, stats.json,
-        card.{json,png,pdf,csv}
+        card.{json,png,pdf,csv}; beside them, undeclared, rejected.parquet where rows were rejected
 """
 
 
@@ -23,7 +23,10 @@ rule fetch:
 
 
 rule prepare:
-    """Order, split and number the interactions (design: LSRM, section III)."""
+    """Filter, order, split and number the interactions (design: LSRM, section III).
+
+    Neither memory nor threads change the output.
+    """
     input:
         f"{DATA}/source.json",
     output:
@@ -34,12 +37,16 @@ rule prepare:
         f"{DATA}/logs/prepare.log",
     conda:
         "../../envs/recscale.yaml"
+    threads: 8
+    resources:
+        mem_mb=config.get("max_memory", 2000),
     params:
         dataset=STUDY.dataset,
         out=DATA,
         recipe=study.PREPARE_RECIPE,
     shell:
-        "recscale prepare {params.dataset:q} --source {input:q} --out {params.out:q}"
+        "POLARS_MAX_THREADS={threads} recscale prepare {params.dataset:q} --source {input:q}"
+        " --out {params.out:q} --max-memory {resources.mem_mb}MB"
         " 2>&1 | tee {log:q}"
 
 
