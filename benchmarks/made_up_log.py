@@ -74,16 +74,15 @@ def write(folder: Path, rows: int, files: int) -> None:
                 chunk["c1"] = chunk["c2"] = chunk["c3"] = b","
                 chunk["end"] = b"\r\n"
                 mine = items[bounds[number] : bounds[number + 1]]
-                chunk["item"] = mine[drawn(rng, n, len(mine), 40, 1.15)]
+                chunk["item"] = mine[drawn(rng, n, len(mine), 10, 1.25)]
                 chunk["user"] = users[who(rng, n, len(users))]
                 chunk["rating"] = ratings[rng.choice(5, n, p=[0.08, 0.05, 0.08, 0.17, 0.62])]
                 chunk["time"] = days[len(days) - 1 - (rng.random(n) ** 2 * len(days)).astype(int)]
                 again = rng.integers(0, n, n // 100)
                 chunk[again] = chunk[(again * 7 + 1) % n]
                 chunk.tofile(file)
-        entries.append(
-            f"        - {{file: {(folder / name).resolve()}, domain: domain {number}, rows: {of_file[number]}}}"
-        )
+        path = (folder / name).resolve()
+        entries.append(f"        - {{file: {path}, domain: domain {number}, rows: {of_file[number]}}}")
     (folder / "datasets.yaml").write_text(
         "made-up:\n  k_core: 30\n  withhold_above: 20\n  sources:\n    - name: made up\n"
         "      format: {columns: [item, user, rating, timestamp]}\n      files:\n" + "\n".join(entries) + "\n"

@@ -1,9 +1,9 @@
 """Time `recscale prepare` on made-up logs, against the same in plain pandas.
 
-    python benchmarks/prepare.py [--rows 2000000 20000000] [--pandas] [--rounds 3] [--max-memory 2GB] [--folder F]
+    python benchmarks/prepare.py [--rows 2000000 20000000] [--pandas] [--rounds 3] [--max-memory 2GB]
 
-For each number of rows: makes the log (benchmarks/made_up_log.py) where it is not there yet, then in turn, each
-in a process of its own, prepares it (29 files, exact duplicates, domains merged, 30-core, sequences) with
+For each number of rows: makes the log (benchmarks/made_up_log.py) where it is not there yet, then in turn,
+each in a process of its own, prepares it (29 files, exact duplicates, domains merged, 30-core) with
 recscale and, if asked, with pandas. Prints medians of seconds and peak memory, Python's start included, and
 the median of the rounds' ratios. The log lies in --folder (default: the system's temporary one) and stays.
 """
@@ -29,9 +29,8 @@ from pathlib import Path
 import pandas as pd
 columns = ["item", "user", "rating", "timestamp"]
 files = sorted(Path(sys.argv[1]).glob("*.csv"))
-log = pd.concat(
-    [pd.read_csv(f, header=None, names=columns).assign(domain=n) for n, f in enumerate(files)], ignore_index=True
-)
+parts = [pd.read_csv(f, header=None, names=columns).assign(domain=n) for n, f in enumerate(files)]
+log = pd.concat(parts, ignore_index=True)
 log = log.drop_duplicates(columns)
 while True:
     before = len(log)

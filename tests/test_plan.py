@@ -130,7 +130,7 @@ def test_a_layers_bytes_are_those_of_its_operations(precision, tmp_path):
 
 
 def test_the_flops_timed_are_those_of_torch(tmp_path):
-    """A device that is slow at products alone: seconds are FLOPs, attention's divided by its share.
+    """A device of one FLOP a second that does all else in no time: seconds are FLOPs.
 
     In bfloat16: torch does not count the in-place product of the float32 loss.
     """
@@ -138,12 +138,29 @@ def test_the_flops_timed_are_those_of_torch(tmp_path):
     made = trainer(RUN, 1000, tmp_path, how)
     with FlopCounterMode(display=False) as counter:
         made._step(made.legs[0])
-    products = plan.Device("p", "cpu", 1.0, 1.0, math.inf, math.inf, 0.0)
-    targets = RUN.batch_size * RUN.max_len
-    attention = 12 * RUN.n_layers * RUN.d_model * RUN.max_len * targets
-    timed = plan.step_seconds(products, how, RUN, 1000, targets) / plan.UNCOUNTED
-    timed /= 1 + plan.NARROW / RUN.d_model
-    assert timed - attention * (1 / plan.ATTENTION - 1) == pytest.approx(counter.get_total_flops(), rel=0.01)
+    nothing = (0.0, 0.0)
+    costs = plan.Costs(1.0, nothing, (nothing, nothing), score=0.0, attention=1.0)
+    products = plan.Device("p", "cpu", costs, costs, math.inf, math.inf, 0.0)
+    timed = plan.step_seconds(products, how, RUN, 1000, RUN.batch_size * RUN.max_len) / plan.UNCOUNTED
+    assert timed == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_assumed_costs_are_narrow_products_and_bytes():
+    """By hand, at width 48 and 1000 items: d / (d + NARROW) of the rate of products, and what is moved."""
+    costs, slower = plan.assumed(2, 1e12, 1e11), 1 + plan.NARROW / 48
+    layer = 72 * 48**2 * slower / 1e12 + 48 * plan.LAYER_BYTES[2] / 1e11
+    assert costs.layer_seconds(48) == pytest.approx(layer)
+    assert costs.logit_seconds(48, 1000) == pytest.approx(6 * 48 * slower / 1e12 + 10 / 1e11)
+    assert (costs.score, costs.attention) == (plan.SCORE_BYTES[2] / 1e11, 0.4e12)
+
+
+def test_measured_costs_hold_at_their_ends_and_between():
+    costs = plan.Costs(math.inf, (2.0, 4.0), ((1.0, 3.0), (5.0, 9.0)), score=0.0)
+    layers = [costs.layer_seconds(d) / d for d in (8, 64, 128, 256, 1200)]
+    assert layers == pytest.approx([2, 2, 3, 4, 4])
+    logits = {(8, 100): 1, (64, 4096): 1, (64, 8192): 2, (64, 10**6): 3, (128, 8192): 4.5, (256, 10**6): 9}
+    for (d, n_items), expected in logits.items():
+        assert costs.logit_seconds(d, n_items) == pytest.approx(expected)
 
 
 RUNS = st.builds(
@@ -156,7 +173,8 @@ RUNS = st.builds(
 def test_more_takes_more(run, key, precision):
     how, larger = cpu(precision), dataclasses.replace(run, **{key: 2 * getattr(run, key)})
     data = plan.Counts(1000, 2000, 100_000)
-    slow = plan.Device("slow", "cpu", 1e11, 5e10, 1e10, 1e10, 1e-6, 1e9, 1e8)
+    costs = (plan.assumed(e, products, 1e10) for e, products in ((2, 1e11), (4, 5e10)))
+    slow = plan.Device("slow", "cpu", next(costs), next(costs), 1e10, 1e10, 1e-6, 1e8)
     for estimate in (plan.step_seconds(slow, how, run, 2000, 50), plan.run_seconds(slow, how, run, data)):
         assert 0 < estimate < math.inf
     assert plan.step_seconds(slow, how, larger, 2000, 50) > plan.step_seconds(slow, how, run, 2000, 50)
@@ -221,9 +239,11 @@ def test_devices_and_their_memory():
 
 def test_this_machine_is_measured():
     here = plan.device("here", 1)
-    for value in (here.float32, here.bandwidth, here.randoms, here.exponentials):
+    for value in (here.float32.products, here.bfloat16.products, here.bandwidth, here.randoms):
         assert 1e6 < value < 1e16
     assert 1e-8 < here.call < 1e-3
+    assert 1e-12 < here.float32.score < 1e-3
+    assert here.float32.layer_seconds(256) > here.float32.layer_seconds(64) > 0
 
 
 @pytest.mark.parametrize("name", ["quick", "quick-lr"])

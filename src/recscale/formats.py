@@ -51,7 +51,9 @@ def guess(path: Path, member: str | None) -> dict[str, Any]:
         head: bytes = stream.read(HEAD)
     if head[:4] == b"PAR1":
         return _parquet(path, member, name)
-    head = next(raw.blocks(io.BytesIO(head), HEAD, name), b"")  # whole lines; what is no text is refused
+    head = next(
+        raw.blocks(raw.Stream(io.BytesIO(head), name), HEAD), b""
+    )  # whole lines; what is no text is refused
     content = head.decode("utf-8", "replace")
     found = [line for line in content.splitlines() if line.strip()][:200]
     if not found:
@@ -95,16 +97,13 @@ def _json(line: str, name: str) -> dict[str, Any]:
 def _parquet(path: Path, member: str | None, name: str) -> dict[str, Any]:
     if member:
         raise InputError(f"{name}: Parquet inside an archive is not guessed; name its format")
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            columns = _named(file.schema_arrow.names, name)
-            form = {"kind": "parquet", "columns": columns}
-            time = columns.get("timestamp")
-            if time and pyarrow.types.is_temporal(file.schema_arrow.field(time).type):
-                return form
-            sample = next(file.iter_batches(100, columns=[time]), None) if time else None
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{name}: is not a readable interaction log: {error}") from error
+    with raw.told(name), pyarrow.parquet.ParquetFile(path) as file:
+        columns = _named(file.schema_arrow.names, name)
+        form = {"kind": "parquet", "columns": columns}
+        time = columns.get("timestamp")
+        if time and pyarrow.types.is_temporal(file.schema_arrow.field(time).type):
+            return form
+        sample = next(file.iter_batches(100, columns=[time]), None) if time else None
     return form | _unit(sample.column(0).to_pylist() if sample else [None], name)
 
 

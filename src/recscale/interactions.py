@@ -93,7 +93,7 @@ class Log:
                     if "strip_user_prefix" in self.source:
                         chunk = replace(chunk, frame=chunk.frame.with_columns(prefix))
                     yield chunk
-            except (pl.exceptions.PolarsError, pyarrow.ArrowException) as error:
+            except pl.exceptions.PolarsError as error:
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"{name}: is not a readable interaction log: {reason}") from error
             if "rows" in file and rows != file["rows"]:
@@ -144,17 +144,17 @@ def _tables(path: Path, member: str | None, name: str, form: Entry, block: int) 
         return
     with raw.opened(path, member) as stream:
         if kind == "text":
-            yield from _text(stream, name, form, block)
+            yield from _text(stream, form, block)
         elif kind == "jsonl":
             line = 1
-            for part in raw.blocks(stream, block, name):
+            for part in raw.blocks(stream, block):
                 yield lines.objects(part, line, form["columns"])
                 line += part.count(b"\n")
         else:
-            yield from _sequences(stream, name, form, block)
+            yield from _sequences(stream, form, block)
 
 
-def _text(stream: Any, name: str, form: Entry, block: int) -> Iterator[Table]:
+def _text(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
     separator, columns = form.get("separator", ","), form["columns"]
     quotes = separator in (",", ";")
     names = None if isinstance(columns, Mapping) else list(columns)
@@ -163,12 +163,12 @@ def _text(stream: Any, name: str, form: Entry, block: int) -> Iterator[Table]:
     if form.get("time_unit") in ("iso", "none"):
         numbers = [key for key in numbers if key != "timestamp"]
     line, rest, waiting = 1, b"", form.get("header", False)
-    for part in raw.blocks(stream, block, name):
+    for part in raw.blocks(stream, block):
         if waiting:
             head, _, part = part.partition(b"\n")
             waiting, line = False, 2
             if names is None:
-                names = _renamed(lines.header(head, separator, quotes, name), columns, name)
+                names = _renamed(lines.header(head, separator, quotes, stream.name), columns, stream.name)
             if not part:
                 continue
         assert names is not None  # the schema asks for a header where columns go by name
@@ -198,7 +198,7 @@ def _parquet(path: Path, member: str | None, name: str, columns: Entry, block: i
         with raw.opened(path, member) as stream:
             where = io.BytesIO(stream.read())
     row = 1
-    with pyarrow.parquet.ParquetFile(where) as file:
+    with raw.told(name), pyarrow.parquet.ParquetFile(where) as file:
         _renamed(file.schema_arrow.names, columns, name)
         names = list(dict.fromkeys(columns.values()))
         for batch in file.iter_batches(max(1, block // 64), columns=names):
@@ -209,13 +209,13 @@ def _parquet(path: Path, member: str | None, name: str, columns: Entry, block: i
             row += len(frame)
 
 
-def _sequences(stream: Any, name: str, form: Entry, block: int) -> Iterator[Table]:
+def _sequences(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
     separator = form.get("time_separator")
     if stream.peek(64).lstrip().startswith(b"{"):
-        yield lines.mapping(stream.read(), separator, name)
+        yield lines.mapping(stream.read(), separator, stream.name)
         return
     line = 1
-    for part in raw.blocks(stream, block, name):
+    for part in raw.blocks(stream, block):
         yield lines.histories(part, line, separator)
         line += part.count(b"\n")
 

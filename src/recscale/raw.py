@@ -5,45 +5,75 @@ from __future__ import annotations
 import gzip
 import io
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from recscale.errors import InputError
 
-BROKEN = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+# What zipfile, gzip and zlib raise for damaged bytes; OSError and ValueError for places that are none.
+BROKEN = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError,
+    struct.error, OSError,
+)  # fmt: skip
 LONGEST_LINE = 2**24  # bytes; no interaction is as long, a file without line ends is
 
 
+class Stream:
+    """Bytes of a file or archive member, unpacked; damage ends in InputError."""
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self.name = name
+        self._file: Any = io.BufferedReader(file, 2**20)
+        self.packed = self.peek(2) == b"\x1f\x8b"  # gzip, whatever the file is called
+        if self.packed:
+            self._file = io.BufferedReader(gzip.GzipFile(fileobj=self._file), 2**20)
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, fewer than `size` only at the end."""
+        with told(self.name):
+            content: bytes = self._file.read(size)
+            return content
+
+    def peek(self, size: int) -> bytes:
+        """The next bytes, which the next read gives again."""
+        with told(self.name):
+            content: bytes = self._file.peek(size)
+            return content[:size]
+
+
 @contextmanager
-def opened(path: Path, member: str | None) -> Iterator[IO[bytes]]:
-    """The bytes of a file or archive member, unpacked where it is gzip, as a stream.
+def told(name: str) -> Iterator[None]:
+    """Errors of damaged bytes end in one line that names the file."""
+    try:
+        yield
+    except BROKEN as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of the file system
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{name}: is not a readable interaction log: {reason}") from error
+
+
+@contextmanager
+def opened(path: Path, member: str | None) -> Iterator[Stream]:
+    """The bytes of a file or archive member as a stream.
 
     Raises InputError naming file and member for what is damaged, and for an archive that has a member
     outside of itself. A member that unpacks to more than the archive says ends in its checksum.
     """
     name = f"{path}: {member}" if member else str(path)
-    try:
-        if member is None:
-            with path.open("rb") as file:
-                yield _unpacked(file)
-        else:
-            with zipfile.ZipFile(path) as archive, archive.open(_safe(archive, member, path)) as file:
-                yield _unpacked(file)
-    except BROKEN as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{name}: is not a readable interaction log: {reason}") from error
-
-
-def _unpacked(file: IO[bytes]) -> IO[bytes]:
-    """Gzip is known by its first bytes, whatever the file is called."""
-    head = io.BufferedReader(file, 2**20)  # type: ignore[type-var]
-    if head.peek(2)[:2] == b"\x1f\x8b":
-        return io.BufferedReader(gzip.GzipFile(fileobj=head), 2**20)
-    return head
+    with ExitStack() as stack:
+        with told(name):
+            if member is None:
+                file: IO[bytes] = stack.enter_context(path.open("rb"))
+            else:
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                file = stack.enter_context(archive.open(_safe(archive, member, path)))
+        yield Stream(file, name)
 
 
 def _safe(archive: zipfile.ZipFile, member: str, path: Path) -> zipfile.ZipInfo:
@@ -63,7 +93,7 @@ def _safe(archive: zipfile.ZipFile, member: str, path: Path) -> zipfile.ZipInfo:
 def size(path: Path, member: str | None) -> int | None:
     """Unpacked bytes; None where the file does not say (gzip)."""
     with opened(path, member) as stream:
-        if isinstance(getattr(stream, "raw", None), gzip.GzipFile):
+        if stream.packed:
             return None
     if member is None:
         return path.stat().st_size
@@ -71,13 +101,13 @@ def size(path: Path, member: str | None) -> int | None:
         return archive.getinfo(member).file_size
 
 
-def blocks(stream: IO[bytes], size: int, name: str) -> Iterator[bytes]:
+def blocks(stream: Stream, size: int) -> Iterator[bytes]:
     """About `size` bytes at a time, whole lines each; the last may lack its line end.
 
     Raises InputError for what is no UTF-8 text by its first bytes, and for a line above LONGEST_LINE.
     """
     kept: list[bytes] = []
-    piece = _text(stream.read(size), name)
+    piece = _text(stream.read(size), stream.name)
     while piece:
         following = stream.read(size)
         cut = piece.rfind(b"\n") + 1 if following else len(piece)
@@ -87,7 +117,7 @@ def blocks(stream: IO[bytes], size: int, name: str) -> Iterator[bytes]:
         if cut < len(piece):
             kept.append(piece[cut:])
         if sum(map(len, kept)) > LONGEST_LINE:
-            raise InputError(f"{name}: has a line of more than {LONGEST_LINE >> 20} MiB: is it text?")
+            raise InputError(f"{stream.name}: has a line of more than {LONGEST_LINE >> 20} MiB: is it text?")
         piece = following
 
 
