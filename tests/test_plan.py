@@ -158,7 +158,16 @@ def test_measured_costs_hold_at_their_ends_and_between():
     costs = plan.Costs(math.inf, (2.0, 4.0), ((1.0, 3.0), (5.0, 9.0)), score=0.0)
     layers = [costs.layer_seconds(d) / d for d in (8, 64, 128, 256, 1200)]
     assert layers == pytest.approx([2, 2, 3, 4, 4])
-    logits = {(8, 100): 1, (64, 4096): 1, (64, 8192): 2, (64, 10**6): 3, (128, 8192): 4.5, (256, 10**6): 9}
+    few, many = plan.ITEMS
+    between = math.sqrt(few * many)
+    logits = {
+        (8, 100): 1,
+        (64, few): 1,
+        (64, between): 2,
+        (64, 10**6): 3,
+        (128, between): 4.5,
+        (256, many): 9,
+    }
     for (d, n_items), expected in logits.items():
         assert costs.logit_seconds(d, n_items) == pytest.approx(expected)
 

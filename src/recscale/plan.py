@@ -1,16 +1,22 @@
 """What a study will cost: time and memory of every run, before the first is started.
 
-Parameters P = study.n_total, FLOPs C = study.training_flops. A step of B windows of T positions, width
-d, h heads and e bytes a number (2 in bfloat16) takes the sum of these times, times UNCOUNTED:
+Parameters P = study.n_total, FLOPs C = study.training_flops. A step of B windows of T positions, width d
+and h heads takes the sum of these times, times UNCOUNTED:
 
-- matrix products: FLOPs over d / (d + NARROW) of the rate of a large product; the small ones of attention
-  run at ATTENTION of that. Recomputation adds a third to the blocks;
-- elementwise work: LAYER_BYTES d a layer and position, SCORE_BYTES a head and score and five passes over
-  the logits, over the bandwidth; softmax and GELU at the rate of exponentials, dropout at its
-  own (on a GPU both are free);
-- the optimizer: UPDATE_BYTES a parameter over the bandwidth;
+- products of linear layers and of the loss: FLOPs at the rate of a large product, `Costs.products`;
+- what comes on top of that, because a product is narrow and because of all elementwise work: `layer` seconds
+  a position, layer and width, `logit` seconds a logit. Recomputation adds a third to the layers;
+- attention: `score` seconds a score (a head, query and key), or its FLOPs at the rate `attention`;
+- dropout at its own rate, the optimizer: UPDATE_BYTES a parameter over the bandwidth;
 - calls: LAYER_CALLS operations a layer and STEP_CALLS a step, each a fixed time;
 - on n devices: 2 (n - 1) / n of the float32 gradients over the link, as if nothing overlapped.
+
+How far narrow products stay behind large ones differs more between CPUs than anything else (without AMX,
+at width 64, by a tenth; with AMX by three quarters). So `here` measures `Costs` in both precisions with the
+model's own code: a block and a chunk of the loss at two WIDTHS (the loss at two catalogues, ITEMS), attention
+with heads of 32; between the two the logarithm decides, beyond them the nearer counts. Of a GPU only
+FLOP/s and bandwidth are known: `assumed` makes Costs of NARROW, ATTENTION and the bytes that elementwise work
+moves, LAYER_BYTES d a layer and position, SCORE_BYTES a score and LOGIT_PASSES over the logits.
 
 A run is its steps (those of branches too), its evaluations (float32: one window a user forward, and the
 scores of all items) and STARTUP. Checkpoints, at most 2 %, come on top.
@@ -20,9 +26,9 @@ what backward waits for (`activations`, `loss_bytes`); several processes hold th
 An evaluation of BLOCK users uses a GPU's freed memory again, but comes on top in a CPU's heap. A run on a
 CPU also holds its data, the best weights (4 P) and in bfloat16 the KERNELS of all shapes it has met.
 
-The constants count the operations of one step (PyTorch 2, plain attention), but ATTENTION, NARROW, GELU,
-LOGIT, CALL, UNCOUNTED, BASE, SLACK, HOLES and KERNELS, which come from measurements on a CPU;
-tests/test_plan.py compares with it. For GPUs nothing was measured.
+The bytes and calls count the operations of one step (PyTorch 2, plain attention). CALL, UNCOUNTED, BASE,
+SLACK, HOLES and KERNELS come from measurements on two CPUs; tests/test_plan.py compares with the one it
+runs on. NARROW, ATTENTION and the REACH of GPUs are assumed: for GPUs nothing was measured.
 """
 
 from __future__ import annotations
@@ -43,18 +49,20 @@ from recscale.dropout import dropout
 from recscale.errors import InputError
 from recscale.evaluate import BLOCK
 from recscale.execution import Execution
-from recscale.loss import CHUNK_BYTES, CHUNK_ROWS
+from recscale.loss import CHUNK_BYTES, CHUNK_ROWS, cross_entropy_sum
+from recscale.model import INIT_STD, Block, plain
 from recscale.prepare import WITHHELD
 from recscale.schedule import legs
 from recscale.study import Run, Study, n_non_embedding, n_total, training_flops
 
-ATTENTION, NARROW = 0.4, 8
+WIDTHS, ITEMS, HEAD = (64, 256), (8192, 28672), 32  # what `here` measures at; width of a head
+WINDOWS, POSITIONS = 32, 50  # of the block that it measures
+ATTENTION, NARROW = 0.4, 8  # share of the large rate; width at which a product reaches half of it
 LAYER_BYTES, SCORE_BYTES = {2: 222, 4: 292}, {2: 52, 4: 44}  # by e; forward and backward, no dropout
-GELU = {2: 9, 4: 14}  # exponentials a layer, position and width: of 4 d, backward about twice forward
-LOGIT = 1.5  # exponentials a logit: softmax, and what is gathered and summed beside it; fitted
+LOGIT_PASSES = 5
 UPDATE_BYTES = 50  # fused Adam 28, casts and sums of gradients
-LAYER_CALLS, STEP_CALLS = 85, 120
-CALL = 3  # additions of eight numbers take as long as one operation and its gradient
+LAYER_CALLS, STEP_CALLS, DROPOUT_CALLS = 85, 230, 20
+CALL = 6  # additions of eight numbers take as long as one operation and its gradient
 STARTUP = 5.0  # seconds: imports, data
 UNCOUNTED = 1.05
 MIB = 2**20
@@ -68,28 +76,63 @@ REACH_PRODUCTS, REACH_BANDWIDTH, REACH_LINK, GPU_CALL = 0.4, 0.7, 0.35, 1e-5
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What a device takes in one precision: FLOP/s of large products, seconds of what comes on top.
+
+    Forward and backward. `layer`, at WIDTHS: a position, layer and width. `logit`, at WIDTHS by ITEMS: a
+    logit. `score`: a score of attention, with its products where `attention`, their FLOP/s, is infinite.
+    """
+
+    products: float
+    layer: tuple[float, float]
+    logit: tuple[tuple[float, float], tuple[float, float]]
+    score: float
+    attention: float = math.inf
+
+    def layer_seconds(self, d: int) -> float:
+        """A position through a layer, without attention."""
+        return 72 * d**2 / self.products + d * _between(d, WIDTHS, self.layer)
+
+    def logit_seconds(self, d: int, n_items: int) -> float:
+        """A logit of the loss."""
+        top = (_between(n_items, ITEMS, by_items) for by_items in self.logit)
+        return 6 * d / self.products + _between(d, WIDTHS, (next(top), next(top)))
+
+
+def _between(x: float, ends: tuple[int, int], values: tuple[float, float]) -> float:
+    """The value at x of two at `ends`, straight in log x; beyond them the nearer one."""
+    share = math.log(x / ends[0]) / math.log(ends[1] / ends[0])
+    return values[0] + min(1.0, max(0.0, share)) * (values[1] - values[0])
+
+
+def assumed(e: int, products: float, bandwidth: float) -> Costs:
+    """Costs of a device of which these are known, with e bytes a number and fused attention."""
+    layer = 72 * NARROW / products + LAYER_BYTES[e] / bandwidth
+    logit = 6 * NARROW / products + LOGIT_PASSES * e / bandwidth
+    score = SCORE_BYTES[e] / bandwidth
+    return Costs(products, (layer, layer), ((logit, logit), (logit, logit)), score, ATTENTION * products)
+
+
+@dataclass(frozen=True)
 class Device:
-    """What a device does: FLOP/s, bytes/s, elements/s, seconds a call; and its bytes."""
+    """What a device does: Costs by precision, bytes/s, seconds a call, dropout's elements/s; its bytes."""
 
     name: str
     kind: str  # cpu or cuda
-    bfloat16: float
-    float32: float
+    bfloat16: Costs
+    float32: Costs
     bandwidth: float
     link: float  # to the other devices
     call: float
-    exponentials: float = math.inf
     randoms: float = math.inf
     memory: float = math.inf
 
 
 def _sheet(name: str, bfloat16: float, float32: float, bandwidth: float, link: float, gb: float) -> Device:
     """By a data sheet: dense TFLOP/s, GB/s of memory, GB/s of NVLink both ways together, GB."""
-    flops, memory = REACH_PRODUCTS * 1e12, REACH_BANDWIDTH * 1e9 * bandwidth
-    wire = REACH_LINK * 1e9 * link
-    return Device(
-        name, "cuda", bfloat16 * flops, float32 * flops, memory, wire, GPU_CALL, memory=gb * 1e9
-    )  # fmt: skip
+    moved, wire = REACH_BANDWIDTH * 1e9 * bandwidth, REACH_LINK * 1e9 * link
+    costs = (assumed(e, REACH_PRODUCTS * 1e12 * rate, moved) for e, rate in ((2, bfloat16), (4, float32)))
+    return Device(name, "cuda", next(costs), next(costs), moved, wire, GPU_CALL, memory=gb * 1e9)
 
 
 # NVIDIA's data sheets of the SXM modules: A100 80GB (2021), H100 (2022), H200 (2023). float32 without
@@ -102,42 +145,97 @@ SHEETS = (
 DEVICES = {device.name: device for device in SHEETS}
 
 
-def here(threads: int, seconds: float = 0.1) -> Device:
-    """This machine: medians over `seconds` of each rate, a second in all.
+def here(threads: int, seconds: float = 0.03) -> Device:
+    """This machine: medians over `seconds` of each rate, or twice; two seconds in all.
 
     Gradients are taken to move at the memory's bandwidth. Emulated bfloat16 is not tried: it is a
     hundred times slower than float32.
     """
     how = execution.choose({}, threads)
-    torch.set_num_threads(threads)
-    gpu = how.device == "cuda"
+    execution.apply(how)
 
     def median(call: Callable[[], object]) -> float:
         call()
         begun, times = time.perf_counter(), list[float]()
-        while len(times) < 5 or time.perf_counter() - begun < seconds:
+        while len(times) < 2 or time.perf_counter() - begun < seconds:
             before = time.perf_counter()
             call()
-            if gpu:
+            if how.device == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - before)
         return statistics.median(times)
 
-    x, w = torch.randn(1600, 1024, device=how.device), torch.randn(1024, 256, device=how.device)
-    out, half = torch.empty_like(x), (x.bfloat16(), w.bfloat16())
     large, small = torch.zeros(2, 32 * MIB // 4, device=how.device), torch.zeros(8, device=how.device)
-    float32 = 2 * x.numel() * w.shape[1] / median(lambda: x @ w)
-    native = how.precision == "bfloat16"
-    bfloat16 = 2 * x.numel() * w.shape[1] / median(lambda: half[0] @ half[1]) if native else float32 / 100
     bandwidth = 2 * large[0].nbytes / median(lambda: large[0].copy_(large[1]))
     call = CALL / 1000 * median(lambda: [small + small for _ in range(1000)])
+    call = GPU_CALL if how.device == "cuda" else call
+
+    def costs(precision: str) -> Costs:
+        dtype = execution.PRECISION[precision]
+        x, w = (torch.randn(shape, device=how.device).to(dtype) for shape in ((1600, 1024), (1024, 256)))
+        products = 2 * x.numel() * w.shape[1] / median(lambda: x @ w)
+        if how.device == "cuda":
+            return assumed(dtype.itemsize, products, bandwidth)
+        return _costs(median, dtype, products, bandwidth, call)
+
+    float32 = costs("float32")
+    bfloat16 = costs("bfloat16") if how.precision == "bfloat16" else _slower(float32, 100)
     device = Device("here", how.device, bfloat16, float32, bandwidth, bandwidth, call)
-    if gpu:
+    if how.device == "cuda":
         return replace(device, memory=torch.cuda.mem_get_info()[1])
-    exponentials = x.numel() / median(lambda: torch.softmax(x, 1, out=out))
-    leaf = x.clone().requires_grad_()
-    randoms = x.numel() / median(lambda: torch.autograd.grad(dropout(leaf, 0.1), leaf, x))
-    return replace(device, exponentials=exponentials, randoms=randoms)
+    leaf = torch.randn(1600, 1024).requires_grad_()
+    return replace(
+        device, randoms=leaf.numel() / median(lambda: torch.autograd.grad(dropout(leaf, 0.1), leaf, leaf))
+    )
+
+
+def _slower(costs: Costs, times: float) -> Costs:
+    small, large = ((a * times, b * times) for a, b in costs.logit)
+    layer = costs.layer[0] * times, costs.layer[1] * times
+    return Costs(costs.products / times, layer, (small, large), costs.score * times)
+
+
+def _costs(
+    median: Callable[[Callable[[], object]], float],
+    dtype: torch.dtype,
+    products: float,
+    bandwidth: float,
+    call: float,
+) -> Costs:
+    """Costs of a CPU, by the code that the model runs."""
+    mask = torch.full((POSITIONS, POSITIONS), -torch.inf).triu(1)
+    n_heads = WIDTHS[1] // HEAD
+    heads = torch.randn(WINDOWS, POSITIONS, 3, n_heads, HEAD).to(dtype).requires_grad_()
+    precision = torch.autocast("cpu", torch.bfloat16, dtype == torch.bfloat16)
+
+    def attend() -> None:
+        q, k, v = heads.permute(2, 0, 3, 1, 4)
+        with precision:
+            mixed = plain(q, k, v, mask, 0.0)
+        torch.autograd.grad(mixed, heads, mixed)
+
+    def layer(d: int) -> float:
+        block, x = Block(d, d // HEAD, 0.0, plain), torch.randn(WINDOWS, POSITIONS, d).requires_grad_()
+
+        def both() -> None:
+            with precision:
+                out = block(x, mask)
+            torch.autograd.grad(out, [x, *block.parameters()], out)
+
+        position = (median(both) - LAYER_CALLS * call) / (WINDOWS * POSITIONS)
+        on_top = position - score * POSITIONS * d / HEAD - 72 * d**2 / products
+        return max(0.0, on_top / d)
+
+    def logit(d: int, n_items: int) -> float:
+        hidden = torch.randn(CHUNK_ROWS, d).to(dtype).requires_grad_()
+        table = INIT_STD * torch.randn(n_items + 1, d)  # larger ones make probabilities denormal, and slow
+        target = torch.randint(n_items, (CHUNK_ROWS,))
+        taken = median(lambda: cross_entropy_sum(hidden, table, target)) - 10 * table.numel() / bandwidth
+        return max(0.0, taken / (CHUNK_ROWS * n_items) - 6 * d / products)
+
+    score = median(attend) / (WINDOWS * n_heads * POSITIONS**2)
+    narrow, wide = ((logit(d, ITEMS[0]), logit(d, ITEMS[1])) for d in WIDTHS)
+    return Costs(products, (layer(WIDTHS[0]), layer(WIDTHS[1])), (narrow, wide), score)
 
 
 # --- time ---------------------------------------------------------------------------------------
@@ -151,22 +249,21 @@ def _pass_seconds(
     device: Device, how: Execution, run: Run, n_items: int, windows: float, targets: float, share: float
 ) -> float:
     """Seconds of blocks and output layer. `share`: 1 forward and backward, 1/3 forward alone."""
-    e, d, layers, positions = how.dtype.itemsize, run.d_model, run.n_layers, windows * run.max_len
-    scores = positions * run.max_len * run.n_heads if how.attention == "plain" else 0
-    blocks = share * (4 / 3 if how.recompute and share == 1 else 1)
-    flops = 6 * n_non_embedding(layers, d) + 12 * layers * d * run.max_len / ATTENTION
-    logits = targets * n_items
-    chunks = math.ceil(targets / CHUNK_ROWS) if how.device == "cpu" else 1  # each adds to the table
-    moved = blocks * layers * (positions * LAYER_BYTES[e] * d + scores * SCORE_BYTES[e])
-    moved += logits * 5 * e + positions * d * 80 + share * chunks * n_items * d * (e + 8)
-    drawn = layers * (2 * positions * d + scores) + positions * d if share == 1 and _dropout(run) else 0
+    d, layers, positions = run.d_model, run.n_layers, windows * run.max_len
+    costs = device.bfloat16 if how.dtype == torch.bfloat16 else device.float32
+    scores = positions * run.max_len * run.n_heads
+    kept = scores if how.attention == "plain" or device.kind == "cpu" else 0
+    layer = positions * costs.layer_seconds(d) + kept * costs.score
+    layer += 12 * positions * d * run.max_len / costs.attention
+    again = how.recompute and share == 1
+    drawn = (layers * (2 * positions * d + scores) + positions * d) / device.randoms
+    drawn += (3 * layers + 1) * DROPOUT_CALLS * device.call
+    dropped = share == 1 and _dropout(run)
     return (
-        (blocks * flops * positions + share * 6 * logits * d)
-        * (1 + NARROW / d)
-        / (device.bfloat16 if e == 2 else device.float32)
-        + moved / device.bandwidth
-        + (blocks * layers * (positions * GELU[e] * d + scores) + LOGIT * logits) / device.exponentials
-        + drawn * (2 if how.recompute else 1) / device.randoms
+        share * (4 / 3 if again else 1) * layers * layer
+        + share * targets * n_items * costs.logit_seconds(d, n_items)
+        + positions * d * 80 / device.bandwidth
+        + (drawn * (2 if again else 1) if dropped else 0.0)
         + share * (LAYER_CALLS * layers + STEP_CALLS) * device.call
     )
 
@@ -307,7 +404,7 @@ def device(name: str, threads: int) -> Device:
 
 def computed(on: Device, devices: int, threads: int, by_hand: Mapping[str, Any]) -> Execution:
     """How a run would be computed on so many of a device; `by_hand` sets keys of Execution."""
-    precision = "bfloat16" if on.bfloat16 > on.float32 else "float32"
+    precision = "bfloat16" if on.bfloat16.products > on.float32.products else "float32"
     attention, allocator = ("fused", "default") if on.kind == "cuda" else ("plain", "keep")
     how = Execution(on.kind, precision, attention, False, allocator, False, 0, threads, devices)
     return replace(how, **by_hand)
