@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow
 import pyarrow.parquet
@@ -148,8 +149,9 @@ def _tables(path: Path, member: str | None, name: str, form: Entry, block: int) 
         elif kind == "jsonl":
             line = 1
             for part in raw.blocks(stream, block):
-                yield lines.objects(part, line, form["columns"])
-                line += part.count(b"\n")
+                table = lines.objects(part, line, form["columns"])
+                line += table.lines
+                yield table
         else:
             yield from _sequences(stream, form, block)
 
@@ -173,8 +175,7 @@ def _text(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
                 continue
         assert names is not None  # the schema asks for a header where columns go by name
         table = lines.delimited(rest + part, line, separator, names, wanted, numbers, quotes, last=False)
-        line += part.count(b"\n") + rest.count(b"\n") - table.rest.count(b"\n")
-        rest = table.rest
+        line, rest = line + table.lines, table.rest
         yield table
     if rest and names is not None:
         yield lines.delimited(rest, line, separator, names, wanted, numbers, quotes, last=True)
@@ -205,8 +206,9 @@ def _parquet(path: Path, member: str | None, name: str, columns: Entry, block: i
             frame = pl.DataFrame(batch)
             frame = frame.select(pl.col(theirs).alias(ours) for ours, theirs in columns.items())
             texts = [pl.col(key).cast(pl.String) for key in ("user", "item", "domain") if key in columns]
-            yield Table(frame.with_columns(texts), pl.arange(row, row + len(frame), eager=True).to_numpy())
-            row += len(frame)
+            n = len(frame)
+            yield Table(frame.with_columns(texts), range(row, row + n), n)
+            row += n
 
 
 def _sequences(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
@@ -216,8 +218,9 @@ def _sequences(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
         return
     line = 1
     for part in raw.blocks(stream, block):
-        yield lines.histories(part, line, separator)
-        line += part.count(b"\n")
+        table = lines.histories(part, line, separator)
+        line += table.lines
+        yield table
 
 
 # --- columns of text to interactions ------------------------------------------------------------
@@ -226,6 +229,12 @@ def _sequences(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
 def _checked(table: Table, form: Entry, name: str, domain: str | None) -> Chunk:
     """The rows that are interactions, and the reasons why the others are none."""
     frame = table.frame
+    own = pl.col("domain") if "domain" in frame.columns else pl.lit(domain, pl.String)
+    if not table.bad and _clean(frame, form):
+        rating = pl.col("rating") if "rating" in frame.columns else pl.lit(None, pl.Float64)
+        time = _time(frame, form.get("time_unit", "s")).alias("timestamp")
+        good = frame.select("user", "item", rating.alias("rating"), time, own.alias("domain"))
+        return Chunk(good, {}, pl.DataFrame(schema=REJECTED), 0)
     fields = [column for column in frame.columns if column != EXTRA]
     extra = pl.col(EXTRA).is_not_null() if EXTRA in frame.columns else pl.lit(False)
     nothing = pl.all_horizontal(pl.col(fields).is_null()) & ~extra
@@ -247,7 +256,6 @@ def _checked(table: Table, form: Entry, name: str, domain: str | None) -> Chunk:
         .then(pl.lit("timestamp_before_1970_or_after_2199"))
         .when(rating.is_null() & _written(frame, "rating")).then(pl.lit("rating_is_not_a_number"))
     )  # fmt: skip
-    own = pl.col("domain") if "domain" in frame.columns else pl.lit(domain, pl.String)
     checked = frame.with_columns(reason=reason, _time=time, _rating=rating)
     good = checked.filter(pl.col("reason").is_null()).select(
         "user",
@@ -259,7 +267,9 @@ def _checked(table: Table, form: Entry, name: str, domain: str | None) -> Chunk:
     counts: Counter[str] = Counter(reason for _, reason, _ in table.bad)
     examples = [(name, *bad) for bad in table.bad[:EXAMPLES]]
     if len(good) < len(frame):
-        numbered = checked.with_columns(line=pl.Series(table.line)).filter(pl.col("reason").is_not_null())
+        numbered = checked.with_columns(line=pl.Series(np.asarray(table.line))).filter(
+            pl.col("reason").is_not_null()
+        )
         for why, count in numbered["reason"].value_counts().iter_rows():
             counts[why] += count
         text = pl.concat_str(
@@ -270,6 +280,21 @@ def _checked(table: Table, form: Entry, name: str, domain: str | None) -> Chunk:
     blank = counts.pop("blank", 0)
     shown = pl.DataFrame(examples, schema=REJECTED, orient="row").sort("line", maintain_order=True)
     return Chunk(good, counts, shown.head(EXAMPLES), blank)
+
+
+def _clean(frame: pl.DataFrame, form: Entry) -> bool:
+    """Whether every row is an interaction, as can be seen at once: most blocks of a large log are such."""
+    if EXTRA not in frame.columns or frame.schema.get("timestamp") != pl.Float64:
+        return False
+    given = ["user", "item", "timestamp"] + [c for c in ("rating",) if c in frame.columns]
+    if any(frame[c].null_count() for c in given) or frame[EXTRA].null_count() < len(frame):
+        return False
+    if "rating" in given and not (frame.schema["rating"] == pl.Float64 and frame["rating"].is_finite().all()):
+        return False
+    least, most = frame.select(least=pl.col("timestamp").min(), most=pl.col("timestamp").max()).row(0)
+    finite = bool(frame["timestamp"].is_finite().all())
+    scale = MICROSECONDS[form.get("time_unit", "s")]
+    return finite and len(frame) > 0 and least * scale >= 0 and most * scale < LATEST
 
 
 def _written(frame: pl.DataFrame, column: str) -> pl.Expr:

@@ -30,11 +30,13 @@ SHOWN = 200  # characters of a bad line
 class Table:
     """`frame` has the columns asked for; its row r began in line `line[r]` of the file (from 1).
 
-    `rest` is the end of the block where a quoted field goes on behind it, to be read with the next one.
+    `rest` is the end of the block where a quoted field goes on behind it, to be read with the next one;
+    `lines` are those of the block without it.
     """
 
     frame: pl.DataFrame
-    line: npt.NDArray[np.int64]
+    line: npt.NDArray[np.int64] | range
+    lines: int
     bad: list[Bad] = field(default_factory=list)
     rest: bytes = b""
 
@@ -45,17 +47,17 @@ def shown(raw: bytes | str) -> str:
     return text[:SHOWN].rstrip("\r\n").replace("\0", "\\0")
 
 
-def sound(block: bytes, line: int, returns: bool) -> tuple[bytes, npt.NDArray[np.int64], list[Bad]]:
+def sound(block: bytes, line: int, returns: bool) -> tuple[bytes, npt.NDArray[np.int64] | range, list[Bad]]:
     """The block without lines that have a NUL or are not UTF-8, the numbers of those left, the others.
 
     `returns`: nor lines with a carriage return inside. Most blocks are sound, and that is seen without
     splitting them.
     """
-    n = block.count(b"\n") + (not block.endswith(b"\n"))
-    numbers = np.arange(line, line + n)
-    inside = returns and block.count(b"\r") != block.count(b"\r\n")
+    codes = np.frombuffer(block, np.uint8)
+    n = int(np.count_nonzero(codes == 10)) + (not block.endswith(b"\n"))
+    inside = returns and b"\r" in block and _returns_inside(codes)
     if not inside and b"\0" not in block and (block.isascii() or _utf8(block)):
-        return block, numbers, []
+        return block, range(line, line + n), []
     kept: list[bytes] = []
     good = np.ones(n, bool)
     bad: list[Bad] = []
@@ -68,7 +70,13 @@ def sound(block: bytes, line: int, returns: bool) -> tuple[bytes, npt.NDArray[np
             good[k] = False
         else:
             kept.append(one)
-    return b"".join(kept), numbers[good], bad
+    return b"".join(kept), np.arange(line, line + n)[good], bad
+
+
+def _returns_inside(codes: npt.NDArray[np.uint8]) -> bool:
+    """Whether a carriage return stands anywhere but at the end of a line."""
+    after = np.flatnonzero(codes == 13) + 1
+    return bool((codes[after[after < len(codes)]] != 10).any())
 
 
 def _split(block: bytes) -> list[bytes]:
@@ -103,8 +111,9 @@ def delimited(
     """
     quoted = quotes and b'"' in block
     block, lines, bad = sound(block, line, returns=not quoted)
+    n = len(lines) + len(bad)
     if not block:
-        return Table(pl.DataFrame(schema=dict.fromkeys([*wanted, EXTRA], pl.String)), lines, bad)
+        return Table(pl.DataFrame(schema=dict.fromkeys([*wanted, EXTRA], pl.String)), lines, n, bad)
     if quoted:
         return _quoted(block, lines, bad, separator, names, wanted, last)
     if len(separator) == 2:  # one byte at a time: an empty field stands between the two
@@ -130,12 +139,12 @@ def delimited(
     if between:
         full = pl.coalesce(EXTRA, *between)
         frame = frame.select(*wanted, full.alias(EXTRA))
-    return Table(frame.select(*wanted, EXTRA), lines, bad)
+    return Table(frame.select(*wanted, EXTRA), lines, n, bad)
 
 
 def _quoted(
     block: bytes,
-    lines: npt.NDArray[np.int64],
+    lines: npt.NDArray[np.int64] | range,
     bad: list[Bad],
     separator: str,
     names: Sequence[str],
@@ -143,6 +152,7 @@ def _quoted(
     last: bool,
 ) -> Table:
     """By Python's csv module: exact about quotes, separators and line ends inside them, and slower."""
+    n = len(lines) + len(bad)
     pending = [part.decode() for part in reversed(_split(block))]
     taken: list[str] = []
     ran_out = False
@@ -174,7 +184,7 @@ def _quoted(
         begun.append(int(lines[place]))
         place += len(taken)
     frame = pl.DataFrame(rows, schema=dict.fromkeys([*wanted, EXTRA], pl.String), orient="row")
-    return Table(frame, np.array(begun, np.int64), bad, rest)
+    return Table(frame, np.array(begun, np.int64), n - rest.count(b"\n"), bad, rest)
 
 
 def header(line: bytes, separator: str, quotes: bool, name: str) -> list[str]:
@@ -199,6 +209,7 @@ def header(line: bytes, separator: str, quotes: bool, name: str) -> list[str]:
 def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
     """JSON lines: the values of the keys `wanted` (ours: theirs), as text."""
     block, lines, bad = sound(block, line, returns=False)
+    n = len(lines) + len(bad)
     theirs = list(dict.fromkeys(wanted.values()))
     columns = [pl.col(key).alias(name) for name, key in wanted.items()]
     try:
@@ -206,7 +217,7 @@ def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
     except pl.exceptions.PolarsError:
         frame = pl.DataFrame()
     if len(frame) == len(lines) and len(frame):
-        return Table(frame.select(columns), lines, bad)
+        return Table(frame.select(columns), lines, n, bad)
     rows: list[list[str | None]] = []
     kept: list[int] = []
     for number, one in zip(lines, _split(block), strict=True):
@@ -222,7 +233,7 @@ def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
         rows.append([_plain(content.get(key)) for key in theirs])
         kept.append(int(number))
     frame = pl.DataFrame(rows, schema=dict.fromkeys(theirs, pl.String), orient="row")
-    return Table(frame.select(columns), np.array(kept, np.int64), bad)
+    return Table(frame.select(columns), np.array(kept, np.int64), n, bad)
 
 
 def _plain(value: Any) -> str | None:
@@ -237,14 +248,15 @@ def _plain(value: Any) -> str | None:
 def histories(block: bytes, line: int, time_separator: str | None) -> Table:
     """`user item item ...`, a user a line, each item perhaps with its time behind `time_separator`."""
     block, lines, bad = sound(block, line, returns=False)
-    split = pl.DataFrame({"line": lines, "words": [part.decode().split() for part in _split(block)]},
+    n = len(lines) + len(bad)
+    split = pl.DataFrame({"line": list(lines), "words": [part.decode().split() for part in _split(block)]},
                          schema={"line": pl.Int64, "words": pl.List(pl.String)})  # fmt: skip
     flat = split.filter(pl.col("words").list.len() > 0).select(
         "line",
         user=pl.col("words").list.first(),
         item=pl.col("words").list.slice(1),
     )
-    return _pairs(flat, time_separator, bad)
+    return _pairs(flat, time_separator, n, bad)
 
 
 def mapping(raw: bytes, time_separator: str | None, name: str) -> Table:
@@ -267,10 +279,10 @@ def mapping(raw: bytes, time_separator: str | None, name: str) -> Table:
         schema={"line": pl.Int64, "user": pl.String, "item": pl.List(pl.String)},
         orient="row",
     )
-    return _pairs(flat, time_separator, bad)
+    return _pairs(flat, time_separator, 0, bad)
 
 
-def _pairs(flat: pl.DataFrame, time_separator: str | None, bad: list[Bad]) -> Table:
+def _pairs(flat: pl.DataFrame, time_separator: str | None, n: int, bad: list[Bad]) -> Table:
     """A row an item; a user without items is one row without an item."""
     frame = flat.explode("item", empty_as_null=True, keep_nulls=True)
     if time_separator:
@@ -278,4 +290,4 @@ def _pairs(flat: pl.DataFrame, time_separator: str | None, bad: list[Bad]) -> Ta
         frame = frame.with_columns(
             item=halves.struct.field("field_0"), timestamp=halves.struct.field("field_1")
         )
-    return Table(frame.drop("line"), frame["line"].to_numpy(), bad)
+    return Table(frame.drop("line"), frame["line"].to_numpy(), n, bad)

@@ -24,10 +24,11 @@ import hashlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,7 @@ from recscale.study import PREPARE_RECIPE
 
 Entry = Mapping[str, Any]
 Ints = npt.NDArray[np.int64]
+Thing = TypeVar("Thing")
 
 WITHHELD = 10  # items of the trajectory task
 SHORTEST = 3  # one item to condition on, one valid, one test
@@ -122,7 +124,7 @@ def _prepare(log: Log, dataset: Entry, out: Path, folder: Path, rows: int, seed:
     expect, name = dataset.get("expect", {}), log.name
     partitions = min(MOST_PARTITIONS, 1 + log.bytes() // SHORT_ROW // rows)
     spill, read = Spill(folder, partitions, seed), Read()
-    for chunk in log.chunks(min(BLOCK, rows * SHORT_ROW)):
+    for chunk in _ahead(log.chunks(min(BLOCK, rows * SHORT_ROW))):
         spill.add(chunk.frame)
         read.add(chunk, "ratings" in expect)
     spill.finish()
@@ -161,20 +163,39 @@ def _filter(
     k = dataset.get("k_core", 0)
     n_users, taken = 0, Counter[str]()
     raw_items, items = _Union(), _Union()
-    for number in range(partitions):
-        rows = spill.partition_rows(number)
-        n_users += rows["user"].n_unique()
+    for number, rows in enumerate(_ahead(_once(spill, dataset, partitions, taken))):
+        heavy, n = _with_enough(rows["user"], k)
+        n_users += n
         raw_items.add(rows["item"].unique())
-        rows, less = keep(rows, dataset)
-        taken.update(less)
+        left = keep(rows, dataset, taken)
+        if k and len(left) < len(rows):
+            heavy, _ = _with_enough(left["user"], k)
         if k:
-            before = len(rows)
-            rows = rows.filter(pl.len().over("user") >= k)
-            taken[f"outside_{k}_core"] += before - len(rows)
+            left = _note(left, taken, f"outside_{k}_core", left.filter(pl.col("user").is_in(heavy.implode())))
+        rows = left
         items.add(rows["item"].unique())
         kept.append(number, rows.drop("rating"))
     kept.finish()
     return {"users": n_users, "items": len(raw_items.value())}, dict(taken), items.value()
+
+
+def _once(spill: Spill, dataset: Entry, partitions: int, taken: Counter[str]) -> Iterator[pl.DataFrame]:
+    """The rows of each partition without exact duplicates: the first stays, no user and no item is lost."""
+    for number in range(partitions):
+        rows = spill.partition_rows(number)
+        if dataset.get("drop_duplicates", True):
+            rows = _note(rows, taken, "exact_duplicates", _distinct(rows))
+        yield rows
+
+
+def _ahead(things: Iterable[Thing]) -> Iterator[Thing]:
+    """The same things; the next one is made in a second thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        left = iter(things)
+        waiting = pool.submit(next, left, None)
+        while (thing := waiting.result()) is not None:
+            waiting = pool.submit(next, left, None)
+            yield thing
 
 
 class _Union:
@@ -196,39 +217,48 @@ class _Union:
         return self.merged
 
 
-def keep(rows: pl.DataFrame, dataset: Entry) -> tuple[pl.DataFrame, dict[str, int]]:
-    """What the filters of single rows leave, in row order, and the rows that each took."""
-    taken: dict[str, int] = {}
+def _with_enough(users: pl.Series, k: int) -> tuple[pl.Series, int]:
+    """Users with k rows or more, and the number of users."""
+    ordered = np.sort(users.to_numpy())
+    begins = np.flatnonzero(np.diff(ordered, prepend=~ordered[:1]))
+    n = np.diff(begins, append=len(ordered))
+    return pl.Series(ordered[begins[n >= k]]), len(begins)
 
-    def note(name: str, kept: pl.DataFrame) -> pl.DataFrame:
-        taken[name] = len(rows) - len(kept)
-        return kept
 
-    if dataset.get("drop_duplicates", True):
-        rows = note("exact_duplicates", _distinct(rows, ["user", "item", "rating", "timestamp"]))
+def _note(before: pl.DataFrame, taken: Counter[str], name: str, after: pl.DataFrame) -> pl.DataFrame:
+    taken[name] += len(before) - len(after)
+    return after
+
+
+def keep(rows: pl.DataFrame, dataset: Entry, taken: Counter[str]) -> pl.DataFrame:
+    """What the filters of ratings and days leave, in row order; `taken` counts what they take."""
     if "min_rating" in dataset:
-        rows = note("rating_below_minimum", rows.filter(pl.col("rating") >= dataset["min_rating"]))
+        least = dataset["min_rating"]
+        rows = _note(rows, taken, "rating_below_minimum", rows.filter(pl.col("rating") >= least))
     for key, name in (("after", "before_first_day"), ("before", "after_last_day")):
         if key in dataset:
             day = pl.lit(str(dataset[key])).str.to_date().dt.epoch("us")
-            rows = note(name, rows.filter((pl.col("timestamp") >= day) == (key == "after")))
-    return rows, taken
+            rows = _note(rows, taken, name, rows.filter((pl.col("timestamp") >= day) == (key == "after")))
+    return rows
 
 
-def _distinct(rows: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
-    """The first of the rows that are the same in `columns`; few are, so that only those are compared."""
-    mixed = pl.lit(0, pl.UInt64)
-    for k, column in enumerate(columns):
-        mixed = mixed.xor(pl.col(column).hash(k))
-    places = rows.select(at=pl.int_range(pl.len(), dtype=pl.UInt32), again=mixed.is_duplicated())
-    again = places.filter("again")["at"]
-    if not len(again):
+def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
+    """The first of the rows that are the same in user, item, rating and time.
+
+    A sum of hashes is sorted to find the few rows that may be; only those are compared.
+    """
+    columns = ["user", "item", "rating", "timestamp"]
+    mixed = rows.select(sum=pl.sum_horizontal(pl.col(c).hash(k) for k, c in enumerate(columns)))["sum"]
+    ordered = np.sort(mixed.to_numpy())
+    twice = pl.Series(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(twice):
         return rows
+    again = mixed.is_in(twice.implode()).arg_true()
     first = rows[again].with_columns(at=again).unique(columns, keep="first", maintain_order=True)["at"]
-    gone = np.ones(len(rows), bool)
-    gone[again.to_numpy()] = False
-    gone[first.to_numpy()] = True
-    return rows.filter(pl.Series(gone))
+    stays = np.ones(len(rows), bool)
+    stays[again.to_numpy()] = False
+    stays[first.to_numpy()] = True
+    return rows.filter(pl.Series(stays))
 
 
 def _number(

@@ -45,9 +45,9 @@ class Parts:
     def append(self, number: int, frame: pl.DataFrame) -> None:
         """Add rows to file `number`."""
         if number not in self._writers:
-            table = frame.head(0).to_arrow(compat_level=pl.CompatLevel.oldest())
-            self._writers[number] = pyarrow.ipc.new_stream(str(self._path(number)), table.schema)
-        self._writers[number].write_table(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+            schema = frame.head(0).to_arrow(compat_level=pl.CompatLevel.newest()).schema
+            self._writers[number] = pyarrow.ipc.new_stream(str(self._path(number)), schema)
+        self._writers[number].write_table(frame.to_arrow(compat_level=pl.CompatLevel.newest()))
 
     def split(self, frame: pl.DataFrame, number: pl.Series) -> None:
         """Add each row to the file that `number` (below 2^16) says; order within a file is kept."""
@@ -70,7 +70,7 @@ class Parts:
         path = self._path(number)
         if not path.exists():
             return None
-        with pyarrow.OSFile(str(path)) as file, pyarrow.ipc.open_stream(file) as stream:
+        with pyarrow.memory_map(str(path)) as file, pyarrow.ipc.open_stream(file) as stream:
             frame: pl.DataFrame = pl.DataFrame(stream.read_all())
         return frame
 
