@@ -115,6 +115,18 @@ def test_ml_1m_has_the_papers_counts(ml_1m):
     assert items["train_count"].sum() == 921689 + 6040
 
 
+def test_ml_20m_has_the_papers_counts(tmp_path):
+    """Where somebody has put ml-20m.zip into raw/: no package has it."""
+    if not (REPO / "raw/ml-20m.zip").exists():
+        pytest.skip("raw/ml-20m.zip is not there")
+    entry = yaml.safe_load((REPO / "config/datasets.yaml").read_text())["ml-20m"]
+    log = log_of_source(entry, fetch("ml-20m", entry, REPO / "raw", print))
+    stats = prepared(log, tmp_path, **{k: v for k, v in entry.items() if k != "sources"})[2]
+    assert stats["users"]["kept"] == 138_493
+    assert stats["targets"]["all"] == 18_476_840
+    assert stats["targets"]["train"] == 18_199_854
+
+
 def test_ratings_dat_and_the_wheel_give_the_same_sequences(ml_1m_log, ml_1m, tmp_path):
     """Write upstream's ratings.dat from the wheel (same rows, ids for titles) and prepare both."""
     rows = pl.concat([chunk.frame for chunk in ml_1m_log.chunks()])
@@ -231,6 +243,64 @@ def test_a_log_without_times_keeps_its_order_says_so_and_refuses_days():
         prepare(log, after="2000-01-01")
 
 
+# --- rows that are none ---
+
+
+def log_of_lines(tmp_path, lines):
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(lines) + "\n")
+    source = {
+        "name": "x",
+        "files": [{"file": "log.csv"}],
+        "format": {"columns": ["user", "item", "timestamp"]},
+    }
+    return interactions.log("mine", [path], source, print)
+
+
+def test_rejected_rows_are_kept_aside_up_to_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "REJECTED_KEPT", 3)
+    good = [f"u{n % 30},i{n % 7},{n}" for n in range(997)]
+    bad = [f"u,i,never {n}" for n in range(5)]
+    log = log_of_lines(tmp_path, [*good[:500], *bad, "", *good[500:]])
+    (tmp_path / "out").mkdir()
+    stats = prepared(log, tmp_path / "out")[2]
+    counts = stats["interactions"]
+    assert (counts["raw"], counts["kept"], counts["rejected"], counts["blank_lines"]) == (1002, 997, 5, 1)
+    assert counts["left_out"]["timestamp_is_none"] == 5
+    aside = pl.read_parquet(tmp_path / "out/rejected.parquet")
+    assert aside["line"].to_list() == [501, 502, 503]
+    assert aside["reason"].to_list() == ["timestamp_is_none"] * 3
+    assert aside["text"][0] == "user u, item i, timestamp never 0"
+    prepared(log_of_lines(tmp_path, good), tmp_path / "out")
+    assert not (tmp_path / "out/rejected.parquet").exists()
+
+
+def test_too_many_rejected_rows_stop_and_show_the_first(tmp_path):
+    log = log_of_lines(tmp_path, [f"u{n % 5},i{n},{n if n % 10 else 'never'}" for n in range(100)])
+    with pytest.raises(InputError) as stopped:
+        prepare(log)
+    line = str(stopped.value)
+    assert line.startswith(
+        "mine: 10 of 100 rows are no interactions (10 timestamp_is_none), legal is a share of"
+    )
+    assert "0.01 (reject_above)" in line
+    assert "log.csv: line 1: timestamp_is_none: 'user u0, item i0, timestamp never'" in line
+    assert prepare(log, reject_above=0.1)[2]["interactions"]["rejected"] == 10
+
+
+@pytest.mark.parametrize("log", [[["a"], ["b", "c"]], [["a", "b"]], []])
+def test_a_log_of_short_users_alone_is_one_line_and_nothing_is_written(log, tmp_path):
+    with pytest.raises(InputError, match="made up: no interaction is left by its filters"):
+        prepared(log_of(log), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_user_and_one_item_are_enough(tmp_path):
+    sequences, items, stats = prepare(log_of([["x"] * 3]))
+    assert sequences["items"].to_list() == [[1, 1, 1]]
+    assert (len(items), stats["targets"]["train"], stats["targets"]["test"]) == (1, 0, 1)
+
+
 # --- memory ---
 
 
@@ -247,7 +317,7 @@ def test_two_keys_of_one_hash_are_noticed_and_parted(monkeypatch):
     seeds = []
     monkeypatch.setattr(spill, "_hash", weak)
     original = module._prepare
-    monkeypatch.setattr(module, "_prepare", lambda *args: (seeds.append(args[-1]), original(*args))[1])
+    monkeypatch.setattr(module, "_prepare", lambda *args: (seeds.append(args[5]), original(*args))[1])
     found = prepare(log)
     assert seeds == [0, 4, 8, 12]
     assert_frame_equal(found[0], expected[0])
@@ -279,6 +349,7 @@ def test_spills_of_a_killed_run_are_removed(tmp_path):
 
 LIMITED = """
 import resource, sys
+from pathlib import Path
 from recscale import interactions, prepare
 source = {"format": {"columns": ["item", "user", "rating", "timestamp"]}, "files": [{"file": "x"}]}
 log = interactions.Log("x", [Path(sys.argv[1])], source)

@@ -17,7 +17,7 @@ def test_it_says_what_would_be_done_and_does_nothing(tmp_path):
     assert "no interactions: 1 missing_item, the first in line 103: 'user u1, item -" in said
     assert "would be left out: 1 missing_item, 1 exact_duplicates" in said
     assert "would be kept: 100 interactions of 20 users and 7 items: 80 targets, 40 of them train" in said
-    entry = said.splitlines()[-1].strip()
+    entry = said.splitlines()[-1]
     (tmp_path / "datasets.yaml").write_text(entry)
     assert schema.read_yaml(tmp_path / "datasets.yaml", "datasets").keys() == {"clicks-1"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["Clicks 1.csv", "datasets.yaml"]

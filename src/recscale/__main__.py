@@ -64,7 +64,7 @@ def prepare(args: argparse.Namespace) -> None:
         if not path.exists():
             raise InputError(f"{path}: is gone; remove {args.source} to fetch it again")
     log = interactions.log(args.dataset, paths, sources[record["source"]], _say)
-    stats = prepare(log, entry, args.out, args.max_memory)
+    stats = prepare(log, entry, args.out, args.max_memory, _say)
     stats |= {"dataset": args.dataset, "input": record | {"format": log.source["format"]}}
     files.write_json(args.out / "stats.json", stats)  # last: it says that the others are whole
     targets = stats["targets"]

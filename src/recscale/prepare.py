@@ -23,12 +23,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,18 +36,18 @@ import polars as pl
 import pyarrow
 import pyarrow.parquet
 
-from recscale import core, files
+from recscale import files
 from recscale.errors import InputError
+from recscale.filters import SHORTEST, Union, ahead, filter_rows, find_users
 from recscale.interactions import BLOCK, REJECTED, Chunk, Log
 from recscale.spill import MOST_PARTITIONS, Collision, Parts, Spill
 from recscale.study import PREPARE_RECIPE
 
 Entry = Mapping[str, Any]
+Say = Callable[[str], None]
 Ints = npt.NDArray[np.int64]
-Thing = TypeVar("Thing")
 
 WITHHELD = 10  # items of the trajectory task
-SHORTEST = 3  # one item to condition on, one valid, one test
 GROUP = 2**14  # users of a row group of sequences.parquet
 REJECTED_KEPT = 10_000  # rows of rejected.parquet
 REJECT_ABOVE = 0.01  # share of the rows
@@ -96,12 +96,15 @@ class Read:
         )
 
 
-def prepare(log: Log, dataset: Entry, out: Path, max_memory: int = MAX_MEMORY) -> dict[str, Any]:
+def prepare(
+    log: Log, dataset: Entry, out: Path, max_memory: int = MAX_MEMORY, say: Say = lambda line: None
+) -> dict[str, Any]:
     """Write sequences.parquet, items.parquet and, where rows were rejected, rejected.parquet into `out`.
 
     `dataset` is an entry of config/datasets.yaml. Returns the content of stats.json. Raises InputError
     where nothing is left, too much is rejected, or counts are not those of `expect`. `max_memory` (bytes)
-    is what the process may take; below about 500 MB it takes that all the same.
+    is what the process may take; below about 500 MB it takes that all the same. `say` hears every ten
+    seconds how far it is.
 
     sequences: user, items list<int32>, timestamps list<int64> (seconds; null where the log is order only),
     withheld, sample_rank (the user's place in the nested random sample of users). items: id, item,
@@ -114,32 +117,50 @@ def prepare(log: Log, dataset: Entry, out: Path, max_memory: int = MAX_MEMORY) -
     for seed in range(0, 40, 4):
         with tempfile.TemporaryDirectory(dir=out, prefix=".spill-") as folder, files.disk_full(out):
             try:
-                return _prepare(log, dataset, out, Path(folder), rows, seed)
+                return _prepare(log, dataset, out, Path(folder), rows, seed, paced(say))
             except Collision:
                 continue
     raise AssertionError(f"{log.name}: hashes collide at ten seeds")
 
 
-def _prepare(log: Log, dataset: Entry, out: Path, folder: Path, rows: int, seed: int) -> dict[str, Any]:
+def paced(say: Say, seconds: float = 10) -> Say:
+    """The same, but not more often than every so many seconds."""
+    last = time.monotonic()
+
+    def rarely(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            say(line)
+            last = time.monotonic()
+
+    return rarely
+
+
+def _prepare(
+    log: Log, dataset: Entry, out: Path, folder: Path, rows: int, seed: int, say: Say
+) -> dict[str, Any]:
     expect, name = dataset.get("expect", {}), log.name
     partitions = min(MOST_PARTITIONS, 1 + log.bytes() // SHORT_ROW // rows)
     spill, read = Spill(folder, partitions, seed), Read()
-    for chunk in _ahead(log.chunks(min(BLOCK, rows * SHORT_ROW))):
+    for chunk in ahead(log.chunks(min(BLOCK, rows * SHORT_ROW))):
         spill.add(chunk.frame)
         read.add(chunk, "ratings" in expect)
+        say(f"{name}: {read.rows:,} rows read")
     spill.finish()
     read.check(dataset.get("reject_above", REJECT_ABOVE), name)
     if not read.timed and ("after" in dataset or "before" in dataset):
         raise InputError(f"{name}: after, before: need times, and the log is order only")
 
     kept = Parts(folder, "kept")
-    raw, taken, items = _filter(spill, kept, dataset, partitions)
+    say(f"{name}: all {read.rows:,} rows are read")
+    raw, taken, items = filter_rows(spill, kept, dataset, partitions)
     _check_expected(expect, read, raw, name)
-    short, users = _number(kept, folder, items, partitions, dataset.get("k_core", 0), taken)
+    short, users = find_users(kept, folder, items, partitions, dataset.get("k_core", 0), taken)
     if not len(users):
         left_out = dict(read.rejected) | taken | {f"user_with_fewer_than_{SHORTEST}": short}
         raise InputError(f"{name}: no interaction is left by its filters: {left_out}")
     ranges = _ranges(users["n"].to_numpy(), rows)
+    say(f"{name}: {len(users):,} users are left by the filters")
     sorted_ = _distribute(kept, folder, users, ranges, partitions)
     table = _Sorted(users, len(items), ranges, dataset.get("withhold_above", 15))
     facts = _count(sorted_, folder, table)
@@ -151,153 +172,6 @@ def _prepare(log: Log, dataset: Entry, out: Path, folder: Path, rows: int, seed:
         catalogue.select("id", "item", "train_count", "domain").write_parquet(part)
     _write_rejected(out / "rejected.parquet", read)
     return _stats(read, raw, taken, short, users, table, catalogue, facts)
-
-
-# --- a partition at a time ----------------------------------------------------------------------
-
-
-def _filter(
-    spill: Spill, kept: Parts, dataset: Entry, partitions: int
-) -> tuple[dict[str, int], dict[str, int], pl.Series]:
-    """Filters of single rows, and users below the k-core: raw users and items, rows taken, items left."""
-    k = dataset.get("k_core", 0)
-    n_users, taken = 0, Counter[str]()
-    raw_items, items = _Union(), _Union()
-    for number, rows in enumerate(_ahead(_once(spill, dataset, partitions, taken))):
-        heavy, n = _with_enough(rows["user"], k)
-        n_users += n
-        raw_items.add(rows["item"].unique())
-        left = keep(rows, dataset, taken)
-        if k and len(left) < len(rows):
-            heavy, _ = _with_enough(left["user"], k)
-        if k:
-            left = _note(left, taken, f"outside_{k}_core", left.filter(pl.col("user").is_in(heavy.implode())))
-        rows = left
-        items.add(rows["item"].unique())
-        kept.append(number, rows.drop("rating"))
-    kept.finish()
-    return {"users": n_users, "items": len(raw_items.value())}, dict(taken), items.value()
-
-
-def _once(spill: Spill, dataset: Entry, partitions: int, taken: Counter[str]) -> Iterator[pl.DataFrame]:
-    """The rows of each partition without exact duplicates: the first stays, no user and no item is lost."""
-    for number in range(partitions):
-        rows = spill.partition_rows(number)
-        if dataset.get("drop_duplicates", True):
-            rows = _note(rows, taken, "exact_duplicates", _distinct(rows))
-        yield rows
-
-
-def _ahead(things: Iterable[Thing]) -> Iterator[Thing]:
-    """The same things; the next one is made in a second thread while one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        left = iter(things)
-        waiting = pool.submit(next, left, None)
-        while (thing := waiting.result()) is not None:
-            waiting = pool.submit(next, left, None)
-            yield thing
-
-
-class _Union:
-    """A set of hashes, merged when the parts are as many as what is merged."""
-
-    def __init__(self) -> None:
-        self.merged = pl.Series(dtype=pl.UInt64)
-        self.parts: list[pl.Series] = []
-
-    def add(self, part: pl.Series) -> None:
-        self.parts.append(part)
-        if sum(map(len, self.parts)) > len(self.merged):
-            self.value()
-
-    def value(self) -> pl.Series:
-        if self.parts:
-            self.merged = pl.concat([self.merged, *self.parts]).unique()
-            self.parts = []
-        return self.merged
-
-
-def _with_enough(users: pl.Series, k: int) -> tuple[pl.Series, int]:
-    """Users with k rows or more, and the number of users."""
-    ordered = np.sort(users.to_numpy())
-    begins = np.flatnonzero(np.diff(ordered, prepend=~ordered[:1]))
-    n = np.diff(begins, append=len(ordered))
-    return pl.Series(ordered[begins[n >= k]]), len(begins)
-
-
-def _note(before: pl.DataFrame, taken: Counter[str], name: str, after: pl.DataFrame) -> pl.DataFrame:
-    taken[name] += len(before) - len(after)
-    return after
-
-
-def keep(rows: pl.DataFrame, dataset: Entry, taken: Counter[str]) -> pl.DataFrame:
-    """What the filters of ratings and days leave, in row order; `taken` counts what they take."""
-    if "min_rating" in dataset:
-        least = dataset["min_rating"]
-        rows = _note(rows, taken, "rating_below_minimum", rows.filter(pl.col("rating") >= least))
-    for key, name in (("after", "before_first_day"), ("before", "after_last_day")):
-        if key in dataset:
-            day = pl.lit(str(dataset[key])).str.to_date().dt.epoch("us")
-            rows = _note(rows, taken, name, rows.filter((pl.col("timestamp") >= day) == (key == "after")))
-    return rows
-
-
-def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
-    """The first of the rows that are the same in user, item, rating and time.
-
-    A sum of hashes is sorted to find the few rows that may be; only those are compared.
-    """
-    columns = ["user", "item", "rating", "timestamp"]
-    mixed = rows.select(sum=pl.sum_horizontal(pl.col(c).hash(k) for k, c in enumerate(columns)))["sum"]
-    ordered = np.sort(mixed.to_numpy())
-    twice = pl.Series(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(twice):
-        return rows
-    again = mixed.is_in(twice.implode()).arg_true()
-    first = rows[again].with_columns(at=again).unique(columns, keep="first", maintain_order=True)["at"]
-    stays = np.ones(len(rows), bool)
-    stays[again.to_numpy()] = False
-    stays[first.to_numpy()] = True
-    return rows.filter(pl.Series(stays))
-
-
-def _number(
-    kept: Parts, folder: Path, items: pl.Series, partitions: int, k: int, taken: dict[str, int]
-) -> tuple[int, pl.DataFrame]:
-    """Take the k-core, give items their codes, and find the users.
-
-    Rows get `item_code`, a place in `items`. Returns the rows of users that are too short, and the other
-    users by first appearance: user (hash), n, first (row).
-    """
-    codes = pl.DataFrame({"item": items}).with_row_index("item_code")
-    for number in range(partitions):
-        rows = kept.read(number)
-        assert rows is not None
-        rows = rows.join(codes, on="item", maintain_order="left").drop("item")
-        kept.remove(number)
-        kept.append(number, rows)
-        if k:
-            users = rows["user"].rank("dense").cast(pl.UInt32).to_numpy() - np.uint32(1)
-            places = np.arange(len(rows), dtype=np.uint32)
-            core.save(folder, number, users, rows["item_code"].to_numpy(), places)
-    kept.finish()
-    if k:
-        core.core(folder, partitions, len(items), k)
-    short, found = 0, []
-    for number in range(partitions):
-        rows = kept.read(number)
-        assert rows is not None
-        if k:
-            before = len(rows)
-            rows = rows[core.load(folder, number)[2]]
-            taken[f"outside_{k}_core"] += before - len(rows)
-        users_ = rows.group_by("user").agg(pl.len().alias("n"), pl.col("row").min().alias("first"))
-        short += int(users_.filter(pl.col("n") < SHORTEST)["n"].sum())
-        found.append(users_.filter(pl.col("n") >= SHORTEST))
-        kept.remove(number)
-        kept.append(number, rows)
-    kept.finish()
-    return short, pl.concat(found).sort("first")
 
 
 # --- a range of users at a time -----------------------------------------------------------------
@@ -339,7 +213,7 @@ class _Sorted:
         self.item_check = np.zeros(n_items, np.uint32)
         self.seen = np.zeros(n_items, bool)
         self.train_count = np.zeros(n_items, np.int64)
-        self.domains = _Union()
+        self.domains = Union()
 
     def take(self, rows: pl.DataFrame, begin: int, end: int) -> None:
         """Count the items of the users begin to end, whose rows are sorted."""

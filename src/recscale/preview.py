@@ -64,7 +64,7 @@ def preview(path: Path, name: str, dataset: Mapping[str, Any], say: Callable[[st
     if not dataset:
         entry = {"sources": [source | {"files": [{"file": str(path.resolve())}]}]}
         say("entry for config/datasets.yaml:")
-        say(f"  {name}: {json.dumps(entry)}")
+        say(f"{name}: {json.dumps(entry)}")
 
 
 def _describe(chunk: Chunk, log: Log, whole: bool, say: Callable[[str], None]) -> None:
