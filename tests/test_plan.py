@@ -223,6 +223,22 @@ def test_windows_without_the_sequences_are_nearly_those_with_them(ml_1m_data):
     assert exact.epoch(Run("x", 1, 8, 0.1))[2] == 921689
 
 
+@pytest.mark.parametrize(("axis", "stride", "targets"), [("history", 1, 921_689), ("time", 25, 230_423)])
+def test_other_data_axes_have_their_own_windows(ml_1m_dir, axis, stride, targets):
+    exact = plan.counts("ml-1m", ml_1m_dir, {}, timed=axis == "time")
+    run = Run("x", 1, 8, 0.1, stride=stride, data_fraction=0.25, data_axis=axis)
+    windows, positions, found = exact.epoch(run)
+    assert found == targets
+    guessed = dataclasses.replace(exact, sequences=None).epoch(run)
+    assert guessed == pytest.approx((windows, positions, found), rel=0.25)
+    if axis == "history":
+        whole = Run("x", 1, 8, 0.1, stride=stride)
+        slow = plan.here(1, 0.01)
+        assert plan.step_seconds(slow, cpu("float32"), run, 3700, 32) < plan.step_seconds(
+            slow, cpu("float32"), whole, 3700, 32
+        )
+
+
 def test_counts_by_what_is_expected_of_a_dataset(tmp_path):
     entry = yaml.safe_load((REPO / "config/datasets.yaml").read_text())["ml-1m"]
     counted = plan.counts("ml-1m", tmp_path, entry)

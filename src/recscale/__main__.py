@@ -203,7 +203,8 @@ def plan(args: argparse.Namespace) -> None:
     study.check_dataset(content, args.datasets)
     entry = schema.read_yaml(args.datasets, "datasets")[content.dataset]
     results = Path(config["results_dir"])
-    data = plan.counts(content.dataset, results / "data" / content.dataset, entry)
+    timed = any(run.data_axis == "time" for run in content.runs.values())
+    data = plan.counts(content.dataset, results / "data" / content.dataset, entry, timed)
     device = plan.device(args.device, args.threads)
     by_hand = {key: getattr(args, key) for key in ("precision", "recompute") if getattr(args, key)}
     how = plan.computed(device, args.devices, args.threads, by_hand)

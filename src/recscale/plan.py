@@ -249,12 +249,12 @@ def _pass_seconds(
     device: Device, how: Execution, run: Run, n_items: int, windows: float, targets: float, share: float
 ) -> float:
     """Seconds of blocks and output layer. `share`: 1 forward and backward, 1/3 forward alone."""
-    d, layers, positions = run.d_model, run.n_layers, windows * run.max_len
+    d, layers, positions = run.d_model, run.n_layers, windows * run.context
     costs = device.bfloat16 if how.dtype == torch.bfloat16 else device.float32
-    scores = positions * run.max_len * run.n_heads
+    scores = positions * run.context * run.n_heads
     kept = scores if how.attention == "plain" or device.kind == "cpu" else 0
     layer = positions * costs.layer_seconds(d) + kept * costs.score
-    layer += 12 * positions * d * run.max_len / costs.attention
+    layer += 12 * positions * d * run.context / costs.attention
     again = how.recompute and share == 1
     drawn = (layers * (2 * positions * d + scores) + positions * d) / device.randoms
     drawn += (3 * layers + 1) * DROPOUT_CALLS * device.call
@@ -284,7 +284,8 @@ def run_seconds(device: Device, how: Execution, run: Run, data: Counts) -> float
     trained = sum(leg.end - leg.begin for leg in legs(run, steps))
     branches = [epoch for epoch in run.test_epochs if run.schedule == "constant" and epoch < run.epochs]
     evaluations = run.epochs + 1 + len(run.test_epochs) + len(branches)  # valid, the last test, others
-    block = _pass_seconds(device, replace(how, precision="float32"), run, data.n_items, BLOCK, BLOCK, 1 / 3)
+    full, plain = replace(run, data_axis="users", data_seed=0), replace(how, precision="float32")
+    block = _pass_seconds(device, plain, full, data.n_items, BLOCK, BLOCK, 1 / 3)
     step = step_seconds(device, how, run, data.n_items, targets / steps)
     users = UNCOUNTED * evaluations * data.users / how.processes
     return trained * step + users * block / BLOCK + STARTUP
@@ -300,12 +301,12 @@ def activations(run: Run, windows: int, how: Execution) -> int:
     in the precision; what two dropouts drew. A head and score: softmax in float32, what dropout drew, the
     product of both. A GPU draws bytes, a CPU two each, and its fused attention keeps no scores.
     """
-    e, d, positions = how.dtype.itemsize, run.d_model, windows * run.max_len
+    e, d, positions = how.dtype.itemsize, run.d_model, windows * run.context
     drawn = 1 if how.device == "cuda" else 2  # bytes an element
     width, score = 8 + 14 * e, 4 + (e if e == 2 else 0)
     if _dropout(run):
         width, score = 8 + 14 * e + 2 * drawn, 4 + drawn + e
-    scores = run.n_heads * run.max_len * score if how.attention == "plain" else 0
+    scores = run.n_heads * run.context * score if how.attention == "plain" else 0
     layer = positions * (width * d + scores + 16) + (12 * d**2 * e if e == 2 else 0)  # and weights cast
     embedding = run.dropout if run.dropout_embedding is None else run.dropout_embedding
     ends = positions * (d * (4 + (drawn if embedding else 0)) + 20)
@@ -324,9 +325,9 @@ def step_bytes(run: Run, n_items: int, how: Execution) -> float:
     """Peak memory of a process that only trains, in bytes."""
     gradients = 4 * n_total(run.n_layers, run.d_model, n_items, run.max_len)
     windows = math.ceil(run.batch_size / how.processes)
-    waiting = activations(run, windows, how) + loss_bytes(run, n_items, windows * run.max_len, how)
+    waiting = activations(run, windows, how) + loss_bytes(run, n_items, windows * run.context, how)
     if how.recompute and how.device == "cpu":
-        waiting += HOLES[how.dtype.itemsize] * run.n_layers * windows * run.max_len * run.d_model
+        waiting += HOLES[how.dtype.itemsize] * run.n_layers * windows * run.context * run.d_model
     held = BASE[how.device] + 3 * gradients + (gradients if how.processes > 1 else 0)
     return held + max(SLACK[how.device] * waiting, gradients)
 
@@ -363,25 +364,29 @@ class Counts:
         Without sequences as if users had exponential lengths: 2 % off on MovieLens-1M.
         """
         if self.sequences is not None:
-            users = self.sequences.in_fraction(run.data_fraction)
-            made = sequences.windows(self.sequences, users, run.max_len, run.stride)
+            users = sequences.train_users(self.sequences, run)
+            made = sequences.train_windows(self.sequences, run, users)
             return len(made), int(made.length.sum()), int(made.targets.sum())
         n, mean = math.ceil(self.users * run.data_fraction), self.targets / self.users
         longer = math.exp(-run.max_len / mean)
+        if run.data_axis == "history":  # a window a target of all users
+            positions = run.data_fraction * self.users * mean**2 * (1 - longer)
+            return self.targets, round(positions), self.targets
         later = longer / (1 - math.exp(-run.stride / mean))  # windows after a user's first
         positions = n * (mean * (1 - longer) + run.max_len * later)
         return math.ceil(n * (1 + later)), round(positions), round(n * mean)
 
 
-def counts(dataset: str, folder: Path, entry: Mapping[str, Any]) -> Counts:
+def counts(dataset: str, folder: Path, entry: Mapping[str, Any], timed: bool = False) -> Counts:
     """Counts of a prepared dataset folder, else by `expect` of its entry in the datasets file.
 
     By `expect` every item is in the catalogue, and all users give items to the trajectory task or none.
-    Raises InputError where neither says enough.
+    `timed`: with the times that the data axis time needs. Raises InputError where neither says enough.
     """
     if (folder / "stats.json").exists():
         stats = files.read_json(folder / "stats.json", "users", "n_items", "targets")
-        made = sequences.load(folder) if (folder / "sequences.parquet").exists() else None
+        there = (folder / "sequences.parquet").exists()
+        made = sequences.load(folder, with_timestamps=timed) if there else None
         return Counts(stats["users"]["kept"], stats["n_items"], stats["targets"]["train"], made)
     expect = entry.get("expect", {})
     missing = [key for key in ("rows", "users", "items") if key not in expect]
