@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import random
@@ -336,6 +337,29 @@ def test_row_groups_do_not_depend_on_the_ranges(monkeypatch, tmp_path):
         log.size = size
         prepared(log, folder, memory)
         made.append([(folder / f"{name}.parquet").read_bytes() for name in ("sequences", "items")])
+    assert made[0] == made[1]
+
+
+@given(rows, st.lists(st.integers(0, 150), max_size=3), st.integers(20, 400))
+def test_any_split_of_the_same_rows_into_files_and_blocks_gives_the_same_bytes(
+    tmp_path_factory, interactions_, cuts, block
+):
+    assume(brute_force(interactions_, 15))
+    folder = tmp_path_factory.mktemp("split")
+    lines = [f"u{u},i{i},{t}\n" for u, i, t in interactions_]
+    cuts = [0, *sorted({cut for cut in cuts if 0 < cut < len(lines)}), len(lines)]
+    parts = [lines] + [lines[a:b] for a, b in itertools.pairwise(cuts)]
+    for n, part in enumerate(parts):
+        (folder / f"{n}.csv").write_text("".join(part))
+    made = []
+    for numbers in ([0], range(1, len(parts))):
+        source = {"name": "x", "files": [{"file": f"{n}.csv"} for n in numbers]}
+        source["format"] = {"columns": ["user", "item", "timestamp"]}
+        log = interactions.log("x", [folder / f"{n}.csv" for n in numbers], source, print)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "BLOCK", block if made else module.BLOCK)
+            stats = prepared(log, folder, drop_duplicates=False)[2]
+        made.append([(folder / f"{name}.parquet").read_bytes() for name in ("sequences", "items")] + [stats])
     assert made[0] == made[1]
 
 
