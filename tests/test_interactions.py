@@ -178,6 +178,12 @@ def test_what_is_no_time_is_rejected_with_its_reason(tmp_path, unit, text, why):
     assert rejected == {why: 1}
 
 
+def test_times_that_are_not_asked_for_are_not_looked_at(tmp_path):
+    path = written(tmp_path, "a,x,never\na,y,5\n")
+    form = {"columns": ["user", "item", "timestamp"], "time_unit": "none"}
+    assert read(path, form) == ([("a", "x", None, None), ("a", "y", None, None)], {})
+
+
 # --- rows that are none ---
 
 

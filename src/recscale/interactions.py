@@ -229,62 +229,65 @@ def _sequences(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
 def _checked(table: Table, form: Entry, name: str, domain: str | None) -> Chunk:
     """The rows that are interactions, and the reasons why the others are none."""
     frame = table.frame
-    own = pl.col("domain") if "domain" in frame.columns else pl.lit(domain, pl.String)
     if not table.bad and _clean(frame, form):
-        rating = pl.col("rating") if "rating" in frame.columns else pl.lit(None, pl.Float64)
-        time = _time(frame, form.get("time_unit", "s")).alias("timestamp")
-        good = frame.select("user", "item", rating.alias("rating"), time, own.alias("domain"))
-        return Chunk(good, {}, pl.DataFrame(schema=REJECTED), 0)
-    fields = [column for column in frame.columns if column != EXTRA]
+        return Chunk(_interactions(frame, form, domain), {}, pl.DataFrame(schema=REJECTED), 0)
+    reasoned = frame.with_columns(_reason(frame, form).alias("reason"))
+    good = reasoned.filter(pl.col("reason").is_null())
+    counts: Counter[str] = Counter(reason for _, reason, _ in table.bad)
+    examples = [(name, *bad) for bad in table.bad[:EXAMPLES]]
+    if len(good) < len(frame):
+        line = pl.Series("line", np.asarray(table.line))
+        others = reasoned.with_columns(line).filter(pl.col("reason").is_not_null())
+        counts.update(dict(others["reason"].value_counts().iter_rows()))
+        fields = [pl.format(f"{f} {{}}", pl.col(f).cast(pl.String).fill_null("-")) for f in _fields(frame)]
+        text = pl.concat_str(fields, separator=", ").str.slice(0, lines.SHOWN)
+        first = others.filter(pl.col("reason") != "blank").head(EXAMPLES)
+        examples += first.select(pl.lit(name), "line", "reason", text).rows()
+    blank = counts.pop("blank", 0)
+    shown = pl.DataFrame(examples, schema=REJECTED, orient="row").sort("line", maintain_order=True)
+    return Chunk(_interactions(good, form, domain), counts, shown.head(EXAMPLES), blank)
+
+
+def _fields(frame: pl.DataFrame) -> list[str]:
+    return [column for column in frame.columns if column != EXTRA]
+
+
+def _interactions(frame: pl.DataFrame, form: Entry, domain: str | None) -> pl.DataFrame:
+    """COLUMNS of rows that all are interactions."""
+    own = pl.col("domain") if "domain" in frame.columns else pl.lit(domain, pl.String)
+    rating, time = _number(frame, "rating"), _time(frame, form)
+    return frame.select("user", "item", rating.alias("rating"), time.alias("timestamp"), own.alias("domain"))
+
+
+def _reason(frame: pl.DataFrame, form: Entry) -> pl.Expr:
+    """Why each row is no interaction; null where it is one."""
     extra = pl.col(EXTRA).is_not_null() if EXTRA in frame.columns else pl.lit(False)
-    nothing = pl.all_horizontal(pl.col(fields).is_null()) & ~extra
-    time, rating = _time(frame, form.get("time_unit", "s")), _number(frame, "rating")
-    written = _written(frame, "timestamp") if form.get("time_unit") != "none" else pl.lit(True)
-    unordered = form.get("kind") == "sequences" and not form.get("time_separator")
-    if form.get("time_unit") == "none" or unordered:
-        time, timed = pl.lit(None, pl.Int64), pl.lit(True)
-    else:
-        timed = time.is_not_null()
-    reason = (
+    nothing = pl.all_horizontal(pl.col(_fields(frame)).is_null()) & ~extra
+    time, rating = _time(frame, form), _number(frame, "rating")
+    untimed = time.is_null() & pl.lit(_has_times(form))
+    return (
         pl.when(nothing).then(pl.lit("blank"))
         .when(extra).then(pl.lit("too_many_fields"))
         .when(pl.col("user").fill_null("") == "").then(pl.lit("missing_user"))
         .when(pl.col("item").fill_null("") == "").then(pl.lit("missing_item"))
-        .when(~timed & ~written).then(pl.lit("missing_timestamp"))
-        .when(~timed).then(pl.lit("timestamp_is_none"))
+        .when(untimed & ~_written(frame, "timestamp")).then(pl.lit("missing_timestamp"))
+        .when(untimed).then(pl.lit("timestamp_is_none"))
         .when(time.fill_null(0).is_between(0, LATEST, closed="left").not_())
         .then(pl.lit("timestamp_before_1970_or_after_2199"))
         .when(rating.is_null() & _written(frame, "rating")).then(pl.lit("rating_is_not_a_number"))
     )  # fmt: skip
-    checked = frame.with_columns(reason=reason, _time=time, _rating=rating)
-    good = checked.filter(pl.col("reason").is_null()).select(
-        "user",
-        "item",
-        pl.col("_rating").alias("rating"),
-        pl.col("_time").alias("timestamp"),
-        own.alias("domain"),
-    )
-    counts: Counter[str] = Counter(reason for _, reason, _ in table.bad)
-    examples = [(name, *bad) for bad in table.bad[:EXAMPLES]]
-    if len(good) < len(frame):
-        numbered = checked.with_columns(line=pl.Series(np.asarray(table.line))).filter(
-            pl.col("reason").is_not_null()
-        )
-        for why, count in numbered["reason"].value_counts().iter_rows():
-            counts[why] += count
-        text = pl.concat_str(
-            [pl.format(f"{f} {{}}", pl.col(f).cast(pl.String).fill_null("-")) for f in fields], separator=", "
-        )
-        first = numbered.filter(pl.col("reason") != "blank").head(EXAMPLES)
-        examples += first.select(pl.lit(name), "line", "reason", text.str.slice(0, lines.SHOWN)).rows()
-    blank = counts.pop("blank", 0)
-    shown = pl.DataFrame(examples, schema=REJECTED, orient="row").sort("line", maintain_order=True)
-    return Chunk(good, counts, shown.head(EXAMPLES), blank)
+
+
+def _has_times(form: Entry) -> bool:
+    """Whether the log has times; else the order of its rows is all there is."""
+    if form.get("kind") == "sequences":
+        return "time_separator" in form
+    return form.get("time_unit") != "none"
 
 
 def _clean(frame: pl.DataFrame, form: Entry) -> bool:
     """Whether every row is an interaction, as can be seen at once: most blocks of a large log are such."""
-    if EXTRA not in frame.columns or frame.schema.get("timestamp") != pl.Float64:
+    if EXTRA not in frame.columns or frame.schema.get("timestamp") != pl.Float64 or not _has_times(form):
         return False
     given = ["user", "item", "timestamp"] + [c for c in ("rating",) if c in frame.columns]
     if any(frame[c].null_count() for c in given) or frame[EXTRA].null_count() < len(frame):
@@ -317,11 +320,11 @@ def _number(frame: pl.DataFrame, column: str) -> pl.Expr:
     return pl.when(value.is_finite()).then(value)
 
 
-def _time(frame: pl.DataFrame, unit: str) -> pl.Expr:
+def _time(frame: pl.DataFrame, form: Entry) -> pl.Expr:
     """Microseconds since 1970, null for what is no time. Typed times (Parquet) know their own unit."""
-    if "timestamp" not in frame.columns:
+    if "timestamp" not in frame.columns or not _has_times(form):
         return pl.lit(None, pl.Int64)
-    value = pl.col("timestamp")
+    value, unit = pl.col("timestamp"), form.get("time_unit", "s")
     if frame.schema["timestamp"].is_temporal():
         return value.cast(pl.Datetime("us")).dt.epoch("us")
     if unit == "iso":
