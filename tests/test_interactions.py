@@ -244,6 +244,13 @@ def test_a_quote_that_never_closes_costs_one_row(tmp_path):
         assert rejected == {"broken_quotes": 1}
 
 
+def test_of_a_key_that_is_there_twice_the_first_counts_with_and_without_broken_lines(tmp_path):
+    line = b'{"who": "a", "what": "x", "who": "b", "when": 5}\n'
+    for content in (line, line + b"broken\n"):
+        rows, _ = read(written(tmp_path, content), {"kind": "jsonl", "columns": NAMED})
+        assert rows == [("a", "x", None, 5)]
+
+
 def test_json_lines_that_are_none(tmp_path):
     lines = [
         b'{"who": "a", "what": 1, "when": 5}',

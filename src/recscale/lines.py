@@ -224,7 +224,7 @@ def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
         if not one.strip():
             continue
         try:
-            content = json.loads(one)
+            content = json.loads(one, object_pairs_hook=_first)
             if not isinstance(content, dict):
                 raise ValueError("no object")
         except (ValueError, RecursionError):
@@ -234,6 +234,11 @@ def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
         kept.append(int(number))
     frame = pl.DataFrame(rows, schema=dict.fromkeys(theirs, pl.String), orient="row")
     return Table(frame.select(columns), np.array(kept, np.int64), n, bad)
+
+
+def _first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a key that is there twice the first, as polars has it."""
+    return dict(reversed(pairs))
 
 
 def _plain(value: Any) -> str | None:
