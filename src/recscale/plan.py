@@ -70,7 +70,8 @@ BASE = {"cpu": 360 * MIB, "cuda": 1024 * MIB}  # Python and torch; on a GPU cont
 DATA_BASE, DATA_BYTES = 100 * MIB, 10  # the reader of the data; a train target
 SLACK = {"cpu": 1.3, "cuda": 1.1}  # what an allocator holds over what is used
 HOLES = {2: 13, 4: 37}  # bytes by e: recomputation's freed tensors between kept ones in a CPU's heap
-KERNELS = 2 * MIB, 350 * MIB  # a step, at most: batches differ in targets, and oneDNN keeps what it made
+# A step, at most, without and with AMX: batches differ in targets, and oneDNN keeps the kernels it made.
+KERNELS = {False: (2 * MIB, 350 * MIB), True: (5 * MIB // 2, 850 * MIB)}
 # Assumed for accelerators, not measured: what training reaches of the data sheet, seconds a call.
 REACH_PRODUCTS, REACH_BANDWIDTH, REACH_LINK, GPU_CALL = 0.4, 0.7, 0.35, 1e-5
 
@@ -332,6 +333,11 @@ def step_bytes(run: Run, n_items: int, how: Execution) -> float:
     return held + max(SLACK[how.device] * waiting, gradients)
 
 
+def _has_amx() -> bool:
+    info = Path("/proc/cpuinfo")
+    return info.exists() and "amx_bf16" in info.read_text()
+
+
 def run_bytes(run: Run, data: Counts, how: Execution) -> float:
     """Peak memory of a whole run in a process, in bytes: of the GPU where it is one, else the host."""
     weights = 4 * n_total(run.n_layers, run.d_model, data.n_items, run.max_len)
@@ -342,7 +348,8 @@ def run_bytes(run: Run, data: Counts, how: Execution) -> float:
         return max(training, BASE[how.device] + 3 * weights + evaluating)
     host = weights + DATA_BASE + DATA_BYTES * data.targets
     if how.precision == "bfloat16":
-        host += min(KERNELS[0] * run.epochs * math.ceil(data.epoch(run)[0] / run.batch_size), KERNELS[1])
+        a_step, most = KERNELS[_has_amx()]
+        host += min(a_step * run.epochs * math.ceil(data.epoch(run)[0] / run.batch_size), most)
     return training + evaluating + host
 
 
