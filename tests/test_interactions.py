@@ -251,6 +251,19 @@ def test_of_a_key_that_is_there_twice_the_first_counts_with_and_without_broken_l
         assert rows == [("a", "x", None, 5)]
 
 
+@pytest.mark.parametrize(("odd", "why"), [(b"\\ud800", "not_utf8"), (b"a\\u0000", "nul_byte")])
+def test_half_a_character_is_no_key(tmp_path, odd, why):
+    lines = [b'{"who": "%s", "what": "x", "when": 5}\n' % who for who in (odd, b"a", b"\\ud83d\\ude00")]
+    kept = [("a", "x", None, 5), ("\U0001f600", "x", None, 5)]
+    for content in (lines, [*lines, b"broken\n"]):
+        rows, rejected = read(written(tmp_path, b"".join(content)), {"kind": "jsonl", "columns": NAMED})
+        assert rows == kept
+        assert rejected[why] == 1
+    path = written(tmp_path, b'{"%s": ["x"], "a": ["x"], "b": ["%s"], "c": 5}' % (odd, odd))
+    rows, rejected = read(path, {"kind": "sequences"})
+    assert (rows, rejected) == ([("a", "x", None, None)], {why: 2, "not_a_list_of_items": 1})
+
+
 def test_json_lines_that_are_none(tmp_path):
     lines = [
         b'{"who": "a", "what": 1, "when": 5}',

@@ -216,7 +216,8 @@ def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
         frame = pl.read_ndjson(BytesIO(block), schema=dict.fromkeys(theirs, pl.String))
     except pl.exceptions.PolarsError:
         frame = pl.DataFrame()
-    if len(frame) == len(lines) and len(frame):
+    odd = pl.any_horizontal(pl.all().str.contains("\0", literal=True)).any()  # so half characters are given
+    if len(frame) == len(lines) and len(frame) and not frame.select(odd).item():
         return Table(frame.select(columns), lines, n, bad)
     rows: list[list[str | None]] = []
     kept: list[int] = []
@@ -226,11 +227,12 @@ def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
         try:
             content = json.loads(one, object_pairs_hook=_first)
             if not isinstance(content, dict):
-                raise ValueError("no object")
-        except (ValueError, RecursionError):
-            bad.append((int(number), "not_json", shown(one)))
+                raise ValueError("not_json")
+            row = [_plain(content.get(key)) for key in theirs]
+        except (ValueError, RecursionError) as error:
+            bad.append((int(number), _reason(error), shown(one)))
             continue
-        rows.append([_plain(content.get(key)) for key in theirs])
+        rows.append(row)
         kept.append(int(number))
     frame = pl.DataFrame(rows, schema=dict.fromkeys(theirs, pl.String), orient="row")
     return Table(frame.select(columns), np.array(kept, np.int64), n, bad)
@@ -241,9 +243,23 @@ def _first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(reversed(pairs))
 
 
+class _NoKey(ValueError):
+    """A text that no file in UTF-8 could have; says why."""
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, _NoKey) else "not_json"
+
+
 def _plain(value: Any) -> str | None:
-    """A JSON value as the text that polars gives for it."""
-    if value is None or isinstance(value, str):
+    """A JSON value as the text that polars gives for it. Raises _NoKey."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if "\0" in value:
+            raise _NoKey("nul_byte")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise _NoKey("not_utf8")
         return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -270,19 +286,19 @@ def mapping(raw: bytes, time_separator: str | None, name: str) -> Table:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: is not a readable interaction log: no JSON: {error}") from error
-    bad = [
-        (n, "not_a_list_of_items", shown(f"{user}: {items}"))
-        for n, (user, items) in enumerate(content.items(), 1)
-        if not isinstance(items, list)
-    ]
+    if not isinstance(content, dict):
+        raise InputError(f"{name}: is not a readable interaction log: legal is one object of lists")
+    rows: list[tuple[int, str, list[str | None]]] = []
+    bad: list[Bad] = []
+    for n, (user, items) in enumerate(content.items(), 1):
+        try:
+            if not isinstance(items, list):
+                raise _NoKey("not_a_list_of_items")
+            rows.append((n, str(_plain(user)), [_plain(item) for item in items]))
+        except _NoKey as error:
+            bad.append((n, str(error), shown(ascii(user))))
     flat = pl.DataFrame(
-        [
-            (n, user, [_plain(item) for item in items])
-            for n, (user, items) in enumerate(content.items(), 1)
-            if isinstance(items, list)
-        ],
-        schema={"line": pl.Int64, "user": pl.String, "item": pl.List(pl.String)},
-        orient="row",
+        rows, schema={"line": pl.Int64, "user": pl.String, "item": pl.List(pl.String)}, orient="row"
     )
     return _pairs(flat, time_separator, 0, bad)
 
