@@ -203,7 +203,10 @@ def _parquet(path: Path, member: str | None, name: str, columns: Entry, block: i
         _renamed(file.schema_arrow.names, columns, name)
         names = list(dict.fromkeys(columns.values()))
         for batch in file.iter_batches(max(1, block // 64), columns=names):
-            frame = pl.DataFrame(batch)
+            # Without metadata and looked through: damage there would end the process inside polars.
+            sound = pyarrow.RecordBatch.from_arrays(batch.columns, names=names)
+            sound.validate(full=True)
+            frame = pl.DataFrame(sound)
             frame = frame.select(pl.col(theirs).alias(ours) for ours, theirs in columns.items())
             texts = [pl.col(key).cast(pl.String) for key in ("user", "item", "domain") if key in columns]
             n = len(frame)
