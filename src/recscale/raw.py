@@ -107,7 +107,8 @@ def blocks(stream: Stream, size: int) -> Iterator[bytes]:
     Raises InputError for what is no UTF-8 text by its first bytes, and for a line above LONGEST_LINE.
     """
     kept: list[bytes] = []
-    piece = _text(stream.read(size), stream.name)
+    _check_head(stream)
+    piece = stream.read(size)
     while piece:
         following = stream.read(size)
         cut = piece.rfind(b"\n") + 1 if following else len(piece)
@@ -121,8 +122,9 @@ def blocks(stream: Stream, size: int) -> Iterator[bytes]:
         piece = following
 
 
-def _text(head: bytes, name: str) -> bytes:
-    """The first bytes without a byte order mark. Raises InputError where they are no log in UTF-8."""
+def _check_head(stream: Stream) -> None:
+    """Pass over a byte order mark. Raises InputError where the first bytes are no log in UTF-8."""
+    head, name = stream.peek(64), stream.name
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise InputError(f"{name}: is UTF-16; legal is UTF-8 (iconv -f UTF-16 -t UTF-8)")
     if head[:4] == b"PK\x03\x04":
@@ -131,4 +133,5 @@ def _text(head: bytes, name: str) -> bytes:
         raise InputError(f"{name}: is a Parquet file; legal is text (format.kind: parquet)")
     if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
         raise InputError(f"{name}: is not a readable interaction log: it is a web page")
-    return head.removeprefix(b"\xef\xbb\xbf")
+    if head.startswith(b"\xef\xbb\xbf"):
+        stream.read(3)
