@@ -264,6 +264,32 @@ def test_half_a_character_is_no_key(tmp_path, odd, why):
     assert (rows, rejected) == ([("a", "x", None, None)], {why: 2, "not_a_list_of_items": 1})
 
 
+def test_a_record_broken_at_once_behind_an_open_quote_loses_nothing(tmp_path):
+    """An open quote at the end of a block of as many lines as a record may have, then one that is wrong."""
+    begin = ['a,"x,1', 'b,""z,2', *(f"c,y{n},{n}" for n in range(62))]
+    content = "\n".join([*begin, *(f"d,z{n},{n}" for n in range(300))]) + "\n"
+    block = sum(len(line) + 1 for line in begin)
+    form = {"columns": ["user", "item", "timestamp"]}
+    for size in (block, 2**20):
+        rows, rejected = read(written(tmp_path, content), form, block=size)
+        assert len(rows) == 362
+        assert rejected == {"broken_quotes": 2}
+
+
+def test_a_long_key_is_one_with_and_without_quotes_beside_it(tmp_path):
+    key = "k" * 200_000
+    form = {"columns": ["user", "item", "timestamp"]}
+    for more in ("", '"b",y,2\n'):
+        rows, rejected = read(written(tmp_path, f"a,{key},1\n{more}"), form)
+        assert rows[0][1] == key
+        assert rejected == {}
+
+
+def test_a_json_object_may_name_a_user_twice_and_begin_with_a_byte_order_mark(tmp_path):
+    path = written(tmp_path, b'\xef\xbb\xbf{"u": ["a", "b"], "u": ["c"]}')
+    assert [row[:2] for row in read(path, {"kind": "sequences"})[0]] == [("u", "a"), ("u", "b"), ("u", "c")]
+
+
 def test_json_lines_that_are_none(tmp_path):
     lines = [
         b'{"who": "a", "what": 1, "when": 5}',

@@ -216,7 +216,7 @@ def _parquet(path: Path, member: str | None, name: str, columns: Entry, block: i
 
 def _sequences(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
     separator = form.get("time_separator")
-    if stream.peek(64).lstrip().startswith(b"{"):
+    if stream.peek(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
         yield lines.mapping(stream.read(), separator, stream.name)
         return
     line = 1

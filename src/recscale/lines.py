@@ -18,8 +18,10 @@ import numpy.typing as npt
 import polars as pl
 
 from recscale.errors import InputError
+from recscale.raw import LONGEST_LINE
 
 Bad = tuple[int, str, str]  # line, reason, the line itself as far as it can be shown
+csv.field_size_limit(LONGEST_LINE)  # as without quotes
 MOST_COLUMNS = 10_000
 LONGEST_RECORD = 64  # lines; a quote that is open longer was never meant to be one
 EXTRA = "_more"  # whatever stands behind the last column that is named
@@ -170,6 +172,7 @@ def _quoted(
     place, rest = 0, b""
     while pending:
         taken.clear()
+        ran_out = False
         try:
             fields = next(csv.reader(feed(), delimiter=separator, strict=True))
         except csv.Error:
@@ -243,6 +246,17 @@ def _first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(reversed(pairs))
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """A JSON object as it is written: a key may be there more than once."""
+
+    pairs: list[tuple[str, Any]]
+
+
+def _pairs_of(pairs: list[tuple[str, Any]]) -> _Pairs:
+    return _Pairs(pairs)
+
+
 class _NoKey(ValueError):
     """A text that no file in UTF-8 could have; says why."""
 
@@ -263,7 +277,7 @@ def _plain(value: Any) -> str | None:
         return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return json.dumps(value)
+    return json.dumps(value, default=lambda pairs: dict(pairs.pairs))
 
 
 def histories(block: bytes, line: int, time_separator: str | None) -> Table:
@@ -283,14 +297,14 @@ def histories(block: bytes, line: int, time_separator: str | None) -> Table:
 def mapping(raw: bytes, time_separator: str | None, name: str) -> Table:
     """One JSON object, user: [item, ...]. Raises InputError for anything else; `line` counts users."""
     try:
-        content = json.loads(raw)
+        content = json.loads(raw.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_pairs_of)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: is not a readable interaction log: no JSON: {error}") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, _Pairs):
         raise InputError(f"{name}: is not a readable interaction log: legal is one object of lists")
     rows: list[tuple[int, str, list[str | None]]] = []
     bad: list[Bad] = []
-    for n, (user, items) in enumerate(content.items(), 1):
+    for n, (user, items) in enumerate(content.pairs, 1):
         try:
             if not isinstance(items, list):
                 raise _NoKey("not_a_list_of_items")
