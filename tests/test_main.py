@@ -103,6 +103,25 @@ def test_from_archive_to_sequences(local):
     ]
 
 
+def test_files_other_than_those_fetched_are_not_prepared(local):
+    assert fetch_and_prepare(local).returncode == 0
+    args = ("prepare", "toy", "--datasets", "datasets.yaml", "--source", "out/source.json", "--out", "out")
+    datasets = json.loads((local / "datasets.yaml").read_text())
+    source = datasets["toy"]["sources"][0]
+    source["files"].append({"file": "more.dat"})
+    (local / "datasets.yaml").write_text(json.dumps(datasets))
+    assert "the source log.zip, more.dat; remove out/source.json" in one_line(recscale(*args, cwd=local))
+    source["files"].pop()
+    datasets["toy"]["sources"].append(source)
+    (local / "datasets.yaml").write_text(json.dumps(datasets))
+    assert "toy.sources: two of them have one name" in one_line(recscale(*args, cwd=local))
+    datasets["toy"]["sources"].pop()
+    (local / "datasets.yaml").write_text(json.dumps(datasets))
+    with (local / "raw/log.zip").open("ab") as file:
+        file.write(b"x")
+    assert "when it was fetched; remove out/source.json" in one_line(recscale(*args, cwd=local))
+
+
 def test_a_truncated_zip_is_one_line_and_nothing_written(local):
     path = local / "raw/log.zip"
     path.write_bytes(path.read_bytes()[:-20])

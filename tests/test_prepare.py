@@ -2,6 +2,7 @@ import itertools
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -244,6 +245,19 @@ def test_a_log_without_times_keeps_its_order_says_so_and_refuses_days():
         prepare(log, after="2000-01-01")
 
 
+def test_what_is_met_again_in_a_log_without_times_is_no_duplicate():
+    log = log_of([list("abacab"), list("aaaa")])
+    log.frame = log.frame.with_columns(timestamp=pl.lit(None, pl.Int64))
+    sequences, _, stats = prepare(log, drop_duplicates=True)
+    assert sequences["items"].list.len().to_list() == [6, 4]
+    assert stats["interactions"]["left_out"]["exact_duplicates"] == 0
+
+
+def test_a_day_that_is_none_is_one_line():
+    with pytest.raises(InputError, match="made up: after: 2023-02-30 is no day, YYYY-MM-DD"):
+        prepare(log_of([list("abcd")]), after="2023-02-30")
+
+
 # --- rows that are none ---
 
 
@@ -363,8 +377,28 @@ def test_any_split_of_the_same_rows_into_files_and_blocks_gives_the_same_bytes(
     assert made[0] == made[1]
 
 
+def test_many_files_need_few_open_ones(tmp_path):
+    """A log of 200 files in a process that may have 64 open."""
+    for n in range(200):
+        (tmp_path / f"{n}.csv").write_text("".join(f"i{k},u{n % 20},5,{n}\n" for k in range(30)))
+    code = LIMITED.replace("[Path(sys.argv[1])]", "sorted(Path(sys.argv[1]).glob('*.csv'))")
+    code = code.replace('[{"file": "x"}]', '[{"file": "x"}] * 200').replace(
+        "log =", "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\nlog =", 1
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path, tmp_path / "out", "2000000000"], check=True)
+    assert len(pl.read_parquet(tmp_path / "out/sequences.parquet")) == 20
+
+
+def test_old_counts_do_not_stand_beside_new_sequences(tmp_path, monkeypatch):
+    prepared(log_of([list("abcd")]), tmp_path)
+    monkeypatch.setattr(module, "_write_rejected", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        module.prepare(log_of([list("abcdef")]), {}, tmp_path)
+    assert not (tmp_path / "stats.json").exists()
+
+
 def test_spills_of_a_killed_run_are_removed(tmp_path):
-    left = tmp_path / ".spill-abc"
+    left = tmp_path / f".spill-{socket.gethostname()}-{2**22 + 1}-abc"
     left.mkdir()
     (left / "rows-0.arrow").write_bytes(b"x")
     prepared(log_of([list("abcd")]), tmp_path)

@@ -45,6 +45,14 @@ def test_filters_of_a_dataset_and_a_log_that_is_longer_than_what_is_looked_at(tm
     assert "of these first rows alone" in said[-1]
 
 
+def test_more_rejected_rows_than_are_kept_as_examples(tmp_path):
+    rows = [f",x,{n}" for n in range(1500)] + ["a,x,never"] + [f"u{n % 9},i{n},{n}" for n in range(400_000)]
+    path = written(tmp_path, "uid,sku,ts\n" + "\n".join(rows))
+    done = recscale("prepare", "--check", path)
+    assert done.returncode == 0, done.stderr
+    assert "no interactions: 1,500 missing_user, the first in line 2" in done.stdout
+
+
 def test_mistakes_are_one_line(tmp_path):
     assert "none.csv: there is no such file" in one_line(recscale("prepare", "--check", "none.csv"))
     path = written(tmp_path, "who,sku,ts\n" + "a,x,never\n" * 9 + "a,x,5\n")

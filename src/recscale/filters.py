@@ -73,11 +73,15 @@ def filter_rows(
 
 
 def _once(spill: Spill, dataset: Entry, partitions: int, taken: Counter[str]) -> Iterator[pl.DataFrame]:
-    """The rows of each partition without exact duplicates: the first stays, no user and no item is lost."""
+    """The rows of each partition without exact duplicates: the first stays, no user and no item is lost.
+
+    Rows without a time are none: in a log that is order only, an item that comes again was met again.
+    """
     for number in range(partitions):
         rows = spill.partition_rows(number)
         if dataset.get("drop_duplicates", True):
-            rows = _note(rows, taken, "exact_duplicates", _distinct(rows))
+            timed = rows["timestamp"].null_count() == 0
+            rows = _note(rows, taken, "exact_duplicates", _distinct(rows) if timed else rows)
         yield rows
 
 

@@ -20,8 +20,11 @@ users and one of the items. Neither the number of partitions nor of threads chan
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import os
 import shutil
+import socket
 import tempfile
 import time
 from collections import Counter
@@ -111,16 +114,33 @@ def prepare(
     train_count, domain.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for left in out.glob(".spill-*"):  # by a run that was killed
-        shutil.rmtree(left)
+    for left in out.glob(f".spill-{socket.gethostname()}-*"):  # by a run that was killed
+        if not _alive(int(left.name.split("-")[-2])):
+            shutil.rmtree(left, ignore_errors=True)
+    for key in ("after", "before"):
+        try:
+            datetime.date.fromisoformat(str(dataset.get(key, "2000-01-01")))
+        except ValueError:
+            raise InputError(f"{log.name}: {key}: {dataset[key]} is no day, YYYY-MM-DD") from None
     rows = max(FEWEST, (max_memory - FIXED) // PER_ROW)  # that fit
     for seed in range(0, 40, 4):
-        with tempfile.TemporaryDirectory(dir=out, prefix=".spill-") as folder, files.disk_full(out):
+        prefix = f".spill-{socket.gethostname()}-{os.getpid()}-"
+        with tempfile.TemporaryDirectory(dir=out, prefix=prefix) as folder, files.disk_full(out):
             try:
                 return _prepare(log, dataset, out, Path(folder), rows, seed, paced(say))
             except Collision:
                 continue
     raise AssertionError(f"{log.name}: hashes collide at ten seeds")
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def paced(say: Say, seconds: float = 10) -> Say:
@@ -166,6 +186,7 @@ def _prepare(
     facts = _count(sorted_, folder, table)
     catalogue = table.catalogue(spill)
     del items
+    (out / "stats.json").unlink(missing_ok=True)  # it says that the others are whole: written last
     with files.atomic(out / "sequences.parquet") as part:
         _write(part, sorted_, spill, table, catalogue, read.timed)
     with files.atomic(out / "items.parquet") as part:
@@ -181,7 +202,8 @@ def _ranges(n: Ints, rows: int) -> Ints:
     """First users of the ranges, and the number of users: whole row groups, of about `rows` rows."""
     groups = np.arange(0, len(n), GROUP)
     ends = np.cumsum(np.add.reduceat(n.astype(np.int64), groups))
-    number = (ends - 1) // max(1, rows)  # groups of one number are a range
+    rows = max(rows, ends[-1] // MOST_PARTITIONS + 1)
+    number = (ends - 1) // rows  # groups of one number are a range
     return np.append(groups[np.flatnonzero(np.diff(number, prepend=-1))], len(n))
 
 
@@ -346,7 +368,7 @@ def _check_expected(expect: Entry, read: Read, raw: Mapping[str, int], name: str
             f"{r:g}": read.ratings[r] for r in sorted(r for r in read.ratings if r is not None)
         }
     for key, value in expect.items():
-        wanted = {f"{r:g}": c for r, c in value.items()} if key == "ratings" else value
+        wanted = {f"{float(r):g}": c for r, c in value.items()} if key == "ratings" else value
         if found[key] != wanted:
             raise InputError(f"{name}: has {key} {found[key]}, the dataset has {wanted}")
 

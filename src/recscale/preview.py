@@ -81,8 +81,9 @@ def _describe(chunk: Chunk, log: Log, whole: bool, say: Callable[[str], None]) -
     else:
         say("times: none; rows are taken in their order")
     for reason, count in chunk.rejected.items():
-        (example,) = chunk.examples.filter(pl.col("reason") == reason).head(1).rows(named=True)
-        say(f"no interactions: {count:,} {reason}, the first in line {example['line']}: {example['text']!r}")
+        first = chunk.examples.filter(pl.col("reason") == reason).head(1).rows(named=True)
+        where = "".join(f", the first in line {row['line']}: {row['text']!r}" for row in first)
+        say(f"no interactions: {count:,} {reason}{where}")
 
 
 def _outcome(stats: Mapping[str, Any], whole: bool, say: Callable[[str], None]) -> None:

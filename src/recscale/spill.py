@@ -18,7 +18,10 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow
 
-MOST_PARTITIONS = 256
+from recscale.errors import InputError
+
+MOST_PARTITIONS = 200  # each is an open file while it is written, and many systems allow 1024
+MOST_DOMAINS = 2**16
 ROW = {
     "user": pl.UInt64,
     "item": pl.UInt64,
@@ -87,7 +90,7 @@ class Spill:
 
     def __init__(self, folder: Path, partitions: int, seed: int) -> None:
         self.partitions, self.seed = partitions, seed
-        self.domains: list[str | None] = []
+        self._code: dict[str | None, int] = {}  # of each domain
         self.rows = 0
         self._parts = Parts(folder, "rows")
         self._keys = Parts(folder, "keys")
@@ -97,13 +100,10 @@ class Spill:
         """Rows of interactions.COLUMNS; they follow those added before."""
         if not len(frame):
             return
-        for name in frame["domain"].unique(maintain_order=True):
-            if name not in self.domains:
-                self.domains.append(name)
-        codes = pl.DataFrame(
-            {"domain": self.domains, "code": range(len(self.domains))},
-            schema={"domain": pl.String, "code": pl.UInt16},
-        )
+        domains = frame["domain"].unique(maintain_order=True)
+        codes = [self._code.setdefault(name, len(self._code)) for name in domains]
+        if len(self._code) > MOST_DOMAINS:
+            raise InputError(f"the column of domains has more than {MOST_DOMAINS:,} values: is it one?")
         rows = frame.select(
             _hash("user", self.seed).alias("user"),
             _hash("item", self.seed + 1).alias("item"),
@@ -111,18 +111,23 @@ class Spill:
             _hash("item", self.seed + 3).cast(pl.UInt32, wrap_numerical=True).alias("item_check"),
             "rating",
             "timestamp",
-            pl.col("domain").replace_strict(codes["domain"], codes["code"], return_dtype=pl.UInt16),
+            pl.col("domain").replace_strict(domains, codes, return_dtype=pl.UInt16),
             pl.int_range(self.rows, self.rows + pl.len(), dtype=pl.Int64).alias("row"),
         )
         self._parts.split(rows, rows["user"] % self.partitions)
         self._keys.append(len(self._begin), frame.select("user", "item"))
+        self._keys.finish()
         self._begin.append(self.rows)
         self.rows += len(frame)
+
+    @property
+    def domains(self) -> list[str | None]:
+        """By their codes."""
+        return list(self._code)
 
     def finish(self) -> None:
         """After the last `add`."""
         self._parts.finish()
-        self._keys.finish()
 
     def partition_rows(self, number: int) -> pl.DataFrame:
         """The rows (ROW) of one partition, in row order; they are gone from the disk then."""
