@@ -187,6 +187,19 @@ def test_the_report_is_one_file_and_says_the_laws(project):
     assert (project / "results/tiny/report.html").stat().st_mtime_ns == before
 
 
+def test_another_filter_prepares_the_data_again(project):
+    path = project / "config/datasets.yaml"
+    assert planned(project) == {}
+    text = path.read_text()
+    path.write_text(text.replace("title: MovieLens 1M\n", "title: MovieLens, one million\n", 1))
+    assert planned(project) == {}
+    path.write_text(text.replace("  withhold_above: 15", "  min_rating: 4\n  withhold_above: 15", 1))
+    plan = planned(project)
+    assert plan["prepare"] == 1
+    assert plan["train"] == 5
+    assert "fetch" not in plan
+
+
 def test_status_prints_the_grid(project):
     (point,) = (project / "results/tiny/runs").glob("1x16-*")
     (point / "metrics.json").unlink()

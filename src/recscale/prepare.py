@@ -59,6 +59,7 @@ SHORT_ROW = 25  # bytes of text: most logs have fewer rows than their size says 
 PER_ROW = 200  # bytes that a row of a partition takes while it is filtered or sorted
 FEWEST = 2**16  # rows of a partition, whatever the limit
 MAX_MEMORY = 2 * 2**30
+NO_FILTERS = ("sources", "title", "terms", "expect")  # keys of a dataset that leave nothing out
 TIE_RULE = "interactions of one user and time keep the row order of the source file"
 
 
@@ -192,7 +193,10 @@ def _prepare(
     with files.atomic(out / "items.parquet") as part:
         catalogue.select("id", "item", "train_count", "domain").write_parquet(part)
     _write_rejected(out / "rejected.parquet", read)
-    return _stats(read, raw, taken, short, users, table, catalogue, facts)
+    filters = {key: dataset[key] for key in sorted(dataset) if key not in NO_FILTERS}
+    counts = _stats(read, raw, taken, short, users, table, catalogue, facts)
+    always = {"drop_duplicates": True, "withhold_above": table.withhold_above}
+    return {"filters": always | filters} | counts
 
 
 # --- a range of users at a time -----------------------------------------------------------------
@@ -229,7 +233,7 @@ class _Sorted:
     def __init__(self, users: pl.DataFrame, n_items: int, ranges: Ints, withhold_above: int) -> None:
         self.n, self.first = users["n"].to_numpy().astype(np.int64), users["first"].to_numpy()
         self.withheld = np.where(self.n > withhold_above, WITHHELD, 0).astype(np.int32)
-        self.ranges = ranges
+        self.ranges, self.withhold_above = ranges, withhold_above
         self.item_first = np.full(n_items, np.iinfo(np.int64).max)
         self.item_domain = np.zeros(n_items, np.uint16)
         self.item_check = np.zeros(n_items, np.uint32)

@@ -3,6 +3,7 @@
 Imports only recscale.study, which is light: every cluster job reads this file again.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -29,6 +30,15 @@ def spec(wildcards):
 def cost(wildcards):
     """Large runs start first, so that no core is idle while the largest finishes alone."""
     return study.relative_cost(STUDY.runs[wildcards.run])
+
+
+def entry(*keys):
+    """What config/datasets.yaml says of the dataset: `keys`, or all that decides what is kept of the log."""
+    dataset = schema.read_yaml(Path("config/datasets.yaml"), "datasets")[STUDY.dataset]
+    chosen = keys or set(dataset) - {"sources", "title", "terms"}
+    return json.dumps(
+        {key: dataset[key] for key in chosen if key in dataset}, sort_keys=True
+    )
 
 
 STUDY = load_study()

@@ -18,6 +18,7 @@ rule fetch:
     params:
         dataset=STUDY.dataset,
         raw=RAW,
+        sources=entry("sources"),
     shell:
         "recscale fetch {params.dataset:q} --raw {params.raw:q} --out {output:q} 2>&1 | tee {log:q}"
 
@@ -43,6 +44,7 @@ rule prepare:
     params:
         dataset=STUDY.dataset,
         out=DATA,
+        filters=entry(),
         recipe=study.PREPARE_RECIPE,
     shell:
         "POLARS_MAX_THREADS={threads} recscale prepare {params.dataset:q} --source {input:q}"
