@@ -81,7 +81,7 @@ def read_dataset(folder):
 class FrameLog:
     """A log that is a table in memory: user, item, rating, timestamp (seconds; null: order only), domain."""
 
-    name = "made up"
+    name, short = "made up", False
 
     def __init__(self, frame, size=1, rows=1000):
         self.frame, self.size, self.rows = frame, size, rows

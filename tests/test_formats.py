@@ -56,6 +56,13 @@ MOVIELENS = {"separator": "::", "columns": ["user", "item", "rating", "timestamp
                 },
             },
         ),
+        (
+            "1,2014-04-07T10:51:09.277Z,214536502,0\n1,2014-04-07T10:54:09.868Z,214536500,0\n",
+            {
+                "kind": "text", "separator": ",", "columns": ["user", "timestamp", "item", "rating"],
+                "time_unit": "iso",
+            },
+        ),
         ("A1 B1 B2 B3\nA2 B4 B5\n", {"kind": "sequences"}),
         ("0 5|1381536000 6|1381536000\n1 7|1357948800\n", {"kind": "sequences", "time_separator": "|"}),
         ('{\n  "0": [\n    1,\n    2\n  ]\n}\n', {"kind": "sequences"}),

@@ -141,6 +141,10 @@ def test_members_are_read_one_after_the_other(tmp_path):
         ("iso", "2017-07-14T02:40:00Z"),
         ("iso", "2017-07-14T02:40"),
         ("iso", "2017-07-14T04:40:00+02:00"),
+        ("iso", "2017-07-14 04:40:00+02:00"),
+        ("iso", "2017-07-14 04:40:00.000+0200"),
+        ("iso", "2017-07-14T00:40-02:00"),
+        ("iso", "2017-07-14 02:40:00 UTC"),
     ],
 )
 def test_times_in_all_units(tmp_path, unit, text):
@@ -217,6 +221,52 @@ def test_blank_lines_are_no_rows(tmp_path):
     path = written(tmp_path, "\n1,9,5,100\n\n2,7,3,99\n\n\n")
     (chunk,) = log(path, PLAIN).chunks()
     assert (chunk.rows, chunk.blank, dict(chunk.rejected)) == (2, 4, {})
+
+
+@pytest.mark.parametrize("content", [",,,login\n", '"",,,login\n'])
+def test_a_row_of_other_columns_alone_is_not_blank(tmp_path, content):
+    form = {"columns": ["user", "item", "timestamp", "event"]}
+    rows, rejected = read(written(tmp_path, content + "a,x,5,\n\n"), form)
+    assert (len(rows), rejected) == (1, {"missing_user": 1})
+
+
+def test_blank_lines_of_json_and_sequences_are_counted(tmp_path):
+    path = written(tmp_path, '\n{"who": "a", "what": "x", "when": 5}\n\n{"event": "login"}\n')
+    (chunk,) = log(path, {"kind": "jsonl", "columns": NAMED}).chunks()
+    assert (len(chunk.frame), chunk.blank, dict(chunk.rejected)) == (1, 2, {"missing_user": 1})
+    (chunk,) = log(written(tmp_path, "u a b\n\n \nv a\n"), {"kind": "sequences"}).chunks()
+    assert (len(chunk.frame), chunk.blank) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    "number", [b"1e-7", b"-0.0", b"5.0", b"12345678901234567890123", b'["\xc3\xa9"]', b"[1.0]"]
+)
+def test_values_are_the_same_with_and_without_a_broken_line(tmp_path, number):
+    line = b'{"who": "a", "what": %s, "when": 5}\n' % number
+    form = {"kind": "jsonl", "columns": NAMED}
+    alone, beside = (read(written(tmp_path, text), form)[0] for text in (line, line + b"broken\n"))
+    assert alone == beside
+
+
+def test_a_header_that_is_none_is_not_passed_over(tmp_path):
+    with pytest.raises(InputError, match=r"log: line 1 is no header: 'a,x,5,100'"):
+        read(written(tmp_path, "a,x,5,100\nb,y,5,100\n"), PLAIN | {"header": True})
+
+
+def test_an_item_with_more_than_a_time_is_no_row(tmp_path):
+    form = {"kind": "sequences", "time_separator": "|"}
+    assert read(written(tmp_path, "u a|1|2 b|3\n"), form) == ([("u", "b", None, 3)], {"too_many_fields": 1})
+
+
+def test_typed_times_that_are_none_are_rejected(tmp_path):
+    when = pl.Series([9 * 10**18, 5_000_000, None]).cast(pl.Datetime("us"))
+    pl.DataFrame({"who": ["a"] * 3, "what": ["x"] * 3, "when": when}).write_parquet(tmp_path / "log")
+    rows, rejected = read(tmp_path / "log", {"kind": "parquet", "columns": NAMED})
+    assert rows == [("a", "x", None, 5)]
+    assert rejected == {"timestamp_before_1970_or_after_2199": 1, "missing_timestamp": 1}
+    days = pl.Series([17_361]).cast(pl.Date)
+    pl.DataFrame({"who": ["a"], "what": ["x"], "when": days}).write_parquet(tmp_path / "log")
+    assert read(tmp_path / "log", {"kind": "parquet", "columns": NAMED})[0][0][3] == 1_499_990_400
 
 
 def test_a_missing_rating_is_no_reason(tmp_path):
@@ -432,7 +482,7 @@ def by_hand(content):
     rows, rejected = 0, 0
     for line in content.split(b"\n"):
         fields = line.removesuffix(b"\r").split(b",")
-        if not any(fields[:5]):
+        if not line.removesuffix(b"\r"):
             continue
         try:
             user, item, rating, time, *more = [f.decode() for f in fields] + [""] * (4 - len(fields))

@@ -147,7 +147,8 @@ def _placed(rows: list[list[str]], name: str) -> dict[str, Any]:
     times = [k for k in range(width) if all(_is_time(v) for v in values[k])]
     if not times:
         raise InputError(f"{name}: has no header and no column of times; name its format")
-    time = times[-1]
+    texts = [k for k in times if not _is_number(values[k][0])]  # a large number may be an id
+    time = (texts or times)[-1]
     left = [k for k in range(width) if k != time]
     rating = None
     if len(left) > 2:
@@ -173,9 +174,10 @@ def _unit(values: list[Any], name: str) -> dict[str, Any]:
             f"{name}: no column is known as timestamp; name it in format.columns, or say "
             "time_unit: none where the rows of each user are in order of time"
         )
-    if not all(_is_number(value) for value in given):
+    numbers = sorted(abs(float(value)) for value in given if _is_number(value))
+    if 2 * len(numbers) < len(given):  # a few others may be NULL and the like
         return {"time_unit": "iso"}
-    middle = sorted(abs(float(value)) for value in given)[len(given) // 2]
+    middle = numbers[len(numbers) // 2]
     unit = next((unit for limit, unit in UNITS if middle < limit), "ns")
     return {} if unit == "s" else {"time_unit": unit}
 

@@ -8,6 +8,7 @@ reason, never dropped silently.
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ LATEST = 7_258_118_400 * 1_000_000  # the year 2200: what is later is in another
 BLOCK = 2**25  # bytes of text parsed at a time
 EXAMPLES = 1000  # rejected rows of a chunk that are shown
 REJECTED = {"file": pl.String, "line": pl.Int64, "reason": pl.String, "text": pl.String}
-ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
+ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Log:
             plain = None if self.source["format"].get("kind") == "parquet" else raw.size(path, member)
             found += 10 * path.stat().st_size if plain is None else plain
         return found
+
+    @property
+    def short(self) -> bool:
+        """Whether a row is but an item, not a line."""
+        return bool(self.source["format"].get("kind") == "sequences")
 
     def chunks(self, block: int = BLOCK) -> Iterator[Chunk]:
         """Interactions of all files, one after the other, in row order, about `block` bytes at a time.
@@ -171,6 +177,8 @@ def _text(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
             waiting, line = False, 2
             if names is None:
                 names = _renamed(lines.header(head, separator, quotes, stream.name), columns, stream.name)
+            elif _is_row(head, separator, names):
+                raise InputError(f"{stream.name}: line 1 is no header: {lines.shown(head)!r} (header: false)")
             if not part:
                 continue
         assert names is not None  # the schema asks for a header where columns go by name
@@ -179,6 +187,13 @@ def _text(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
         yield table
     if rest and names is not None:
         yield lines.delimited(rest, line, separator, names, wanted, numbers, quotes, last=True)
+
+
+def _is_row(head: bytes, separator: str, names: list[str]) -> bool:
+    """Whether what should be a header has a number where the times are."""
+    fields = head.decode("utf-8", "replace").strip().split(separator)
+    at = names.index("timestamp") if "timestamp" in names else len(fields)
+    return at < len(fields) and re.fullmatch(r"[0-9.]+", fields[at].strip()) is not None
 
 
 def _renamed(found: list[str], columns: Mapping[str, str], name: str) -> list[str]:
@@ -233,7 +248,7 @@ def _checked(table: Table, form: Entry, name: str, domain: str | None) -> Chunk:
     """The rows that are interactions, and the reasons why the others are none."""
     frame = table.frame
     if not table.bad and _clean(frame, form):
-        return Chunk(_interactions(frame, form, domain), {}, pl.DataFrame(schema=REJECTED), 0)
+        return Chunk(_interactions(frame, form, domain), {}, pl.DataFrame(schema=REJECTED), table.blank)
     reasoned = frame.with_columns(_reason(frame, form).alias("reason"))
     good = reasoned.filter(pl.col("reason").is_null())
     counts: Counter[str] = Counter(reason for _, reason, _ in table.bad)
@@ -242,13 +257,17 @@ def _checked(table: Table, form: Entry, name: str, domain: str | None) -> Chunk:
         line = pl.Series("line", np.asarray(table.line))
         others = reasoned.with_columns(line).filter(pl.col("reason").is_not_null())
         counts.update(dict(others["reason"].value_counts().iter_rows()))
-        fields = [pl.format(f"{f} {{}}", pl.col(f).cast(pl.String).fill_null("-")) for f in _fields(frame)]
+        fields = [pl.format(f"{f} {{}}", _text_of(frame, f).fill_null("-")) for f in _fields(frame)]
         text = pl.concat_str(fields, separator=", ").str.slice(0, lines.SHOWN)
-        first = others.filter(pl.col("reason") != "blank").head(EXAMPLES)
-        examples += first.select(pl.lit(name), "line", "reason", text).rows()
-    blank = counts.pop("blank", 0)
+        examples += others.head(EXAMPLES).select(pl.lit(name), "line", "reason", text).rows()
     shown = pl.DataFrame(examples, schema=REJECTED, orient="row").sort("line", maintain_order=True)
-    return Chunk(_interactions(good, form, domain), counts, shown.head(EXAMPLES), blank)
+    return Chunk(_interactions(good, form, domain), counts, shown.head(EXAMPLES), table.blank)
+
+
+def _text_of(frame: pl.DataFrame, column: str) -> pl.Expr:
+    """A value for a person; of times their number, which may be no time at all."""
+    value = pl.col(column)
+    return (value.to_physical() if frame.schema[column].is_temporal() else value).cast(pl.String)
 
 
 def _fields(frame: pl.DataFrame) -> list[str]:
@@ -265,12 +284,10 @@ def _interactions(frame: pl.DataFrame, form: Entry, domain: str | None) -> pl.Da
 def _reason(frame: pl.DataFrame, form: Entry) -> pl.Expr:
     """Why each row is no interaction; null where it is one."""
     extra = pl.col(EXTRA).is_not_null() if EXTRA in frame.columns else pl.lit(False)
-    nothing = pl.all_horizontal(pl.col(_fields(frame)).is_null()) & ~extra
     time, rating = _time(frame, form), _number(frame, "rating")
     untimed = time.is_null() & pl.lit(_has_times(form))
     return (
-        pl.when(nothing).then(pl.lit("blank"))
-        .when(extra).then(pl.lit("too_many_fields"))
+        pl.when(extra).then(pl.lit("too_many_fields"))
         .when(pl.col("user").fill_null("") == "").then(pl.lit("missing_user"))
         .when(pl.col("item").fill_null("") == "").then(pl.lit("missing_item"))
         .when(untimed & ~_written(frame, "timestamp")).then(pl.lit("missing_timestamp"))
@@ -328,14 +345,20 @@ def _time(frame: pl.DataFrame, form: Entry) -> pl.Expr:
     if "timestamp" not in frame.columns or not _has_times(form):
         return pl.lit(None, pl.Int64)
     value, unit = pl.col("timestamp"), form.get("time_unit", "s")
-    if frame.schema["timestamp"].is_temporal():
-        return value.cast(pl.Datetime("us")).dt.epoch("us")
-    if unit == "iso":
-        text = value.cast(pl.String).str.strip_chars().str.replace("Z$", "")
-        zoned = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", strict=False, time_unit="us")
+    kind = frame.schema["timestamp"]
+    if unit == "iso" and not kind.is_temporal():
+        text = value.cast(pl.String).str.strip_chars().str.replace("^(.{10}) ", "${1}T")
+        text = text.str.replace(" ?(Z|UTC)$", "+00:00").str.replace(
+            "([+-][0-9]{2}):?([0-9]{2})$", "${1}:${2}"
+        )
+        zoned = [text.str.to_datetime(form + "%:z", strict=False, time_unit="us") for form in ISO]
         parsed = [text.str.to_datetime(form, strict=False, time_unit="us") for form in ISO]
         day = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))
-        return pl.coalesce(*parsed, zoned.dt.replace_time_zone(None), day).dt.epoch("us")
-    number = (_number(frame, "timestamp") * MICROSECONDS[unit]).floor()
+        return pl.coalesce(*parsed, *(one.dt.replace_time_zone(None) for one in zoned), day).dt.epoch("us")
+    scale, number = MICROSECONDS.get(unit, 1.0), _number(frame, "timestamp")
+    if kind.is_temporal():
+        scale = MICROSECONDS[kind.time_unit] if isinstance(kind, pl.Datetime) else 86_400e6  # else days
+        number = value.to_physical().cast(pl.Float64)
+    number = (number * scale).floor()
     far = pl.when(number.is_not_null()).then(-1.0)  # too large for a whole number, and for a time
     return pl.when(number.abs() < 2.0**62).then(number).otherwise(far).cast(pl.Int64)

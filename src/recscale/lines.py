@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
 
@@ -33,7 +33,7 @@ class Table:
     """`frame` has the columns asked for; its row r began in line `line[r]` of the file (from 1).
 
     `rest` is the end of the block where a quoted field goes on behind it, to be read with the next one;
-    `lines` are those of the block without it.
+    `lines` are those of the block without it, `blank` the empty ones among them.
     """
 
     frame: pl.DataFrame
@@ -41,6 +41,7 @@ class Table:
     lines: int
     bad: list[Bad] = field(default_factory=list)
     rest: bytes = b""
+    blank: int = 0
 
 
 def shown(raw: bytes | str) -> str:
@@ -141,7 +142,13 @@ def delimited(
     if between:
         full = pl.coalesce(EXTRA, *between)
         frame = frame.select(*wanted, full.alias(EXTRA))
-    return Table(frame.select(*wanted, EXTRA), lines, n, bad)
+    frame = frame.select(*wanted, EXTRA)
+    blank = 0
+    if frame[wanted[0]].null_count():  # an empty line perhaps
+        filled = np.array([bool(one.strip(b"\r\n")) for one in _split(block)])
+        frame, lines = frame.filter(pl.Series(filled)), np.asarray(lines)[filled]
+        blank = int(np.count_nonzero(~filled))
+    return Table(frame, lines, n, bad, blank=blank)
 
 
 def _quoted(
@@ -169,7 +176,7 @@ def _quoted(
     at = [*(names.index(name) for name in wanted), len(names)]
     rows: list[list[str | None]] = []
     begun: list[int] = []
-    place, rest = 0, b""
+    place, blank, rest = 0, 0, b""
     while pending:
         taken.clear()
         ran_out = False
@@ -183,11 +190,13 @@ def _quoted(
             pending.extend(reversed(taken[1:]))
             place += 1
             continue
-        rows.append([fields[k] or None if k < len(fields) else None for k in at])
-        begun.append(int(lines[place]))
+        if fields:
+            rows.append([fields[k] or None if k < len(fields) else None for k in at])
+            begun.append(int(lines[place]))
+        blank += not fields
         place += len(taken)
     frame = pl.DataFrame(rows, schema=dict.fromkeys([*wanted, EXTRA], pl.String), orient="row")
-    return Table(frame, np.array(begun, np.int64), n - rest.count(b"\n"), bad, rest)
+    return Table(frame, np.array(begun, np.int64), n - rest.count(b"\n"), bad, rest, blank)
 
 
 def header(line: bytes, separator: str, quotes: bool, name: str) -> list[str]:
@@ -215,30 +224,53 @@ def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
     n = len(lines) + len(bad)
     theirs = list(dict.fromkeys(wanted.values()))
     columns = [pl.col(key).alias(name) for name, key in wanted.items()]
-    try:
-        frame = pl.read_ndjson(BytesIO(block), schema=dict.fromkeys(theirs, pl.String))
-    except pl.exceptions.PolarsError:
-        frame = pl.DataFrame()
+    frame = _values(block, theirs)
     odd = pl.any_horizontal(pl.all().str.contains("\0", literal=True)).any()  # so half characters are given
-    if len(frame) == len(lines) and len(frame) and not frame.select(odd).item():
+    if frame is not None and len(frame) == len(lines) and not frame.select(odd).item():
         return Table(frame.select(columns), lines, n, bad)
-    rows: list[list[str | None]] = []
     kept: list[int] = []
+    good: list[bytes] = []
     for number, one in zip(lines, _split(block), strict=True):
-        if not one.strip():
-            continue
         try:
-            content = json.loads(one, object_pairs_hook=_first)
-            if not isinstance(content, dict):
-                raise ValueError("not_json")
-            row = [_plain(content.get(key)) for key in theirs]
+            if one.strip():
+                _check_object(one, theirs)
+                good.append(one.rstrip() + b"\n")
+                kept.append(int(number))
         except (ValueError, RecursionError) as error:
             bad.append((int(number), _reason(error), shown(one)))
-            continue
-        rows.append(row)
-        kept.append(int(number))
-    frame = pl.DataFrame(rows, schema=dict.fromkeys(theirs, pl.String), orient="row")
-    return Table(frame.select(columns), np.array(kept, np.int64), n, bad)
+    blank = n - len(bad) - len(kept)
+    frame = _values(b"".join(good), theirs)
+    if frame is None or len(frame) < len(good):  # what Python reads and polars does not
+        each = [_values(one, theirs) for one in good]
+        bad += [(kept[k], "not_json", shown(good[k])) for k, row in enumerate(each) if row is None]
+        kept = [kept[k] for k, row in enumerate(each) if row is not None]
+        nothing = pl.DataFrame(schema=dict.fromkeys(theirs, pl.String))
+        frame = pl.concat([nothing, *(row for row in each if row is not None)])
+    return Table(frame.select(columns), np.array(kept, np.int64), n, bad, blank=blank)
+
+
+def _values(block: bytes, keys: Sequence[str]) -> pl.DataFrame | None:
+    """The values of these keys as text, a row a line; None where a line is no JSON to polars."""
+    schema = dict.fromkeys(keys, pl.String)
+    if not block:
+        return pl.DataFrame(schema=schema)
+    try:
+        return pl.read_ndjson(BytesIO(block), schema=schema)
+    except pl.exceptions.PolarsError:
+        return None
+
+
+def _check_object(line: bytes, keys: Sequence[str]) -> None:
+    """Raise ValueError for what is no JSON object, _NoKey where a value is no text in UTF-8."""
+    content = json.loads(line, object_pairs_hook=_first, parse_constant=_no_number)
+    if not isinstance(content, dict):
+        raise ValueError("no object")
+    for key in keys:
+        _plain(content.get(key))
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(name)  # NaN and infinity are not JSON
 
 
 def _first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -291,7 +323,8 @@ def histories(block: bytes, line: int, time_separator: str | None) -> Table:
         user=pl.col("words").list.first(),
         item=pl.col("words").list.slice(1),
     )
-    return _pairs(flat, time_separator, n, bad)
+    table = _pairs(flat, time_separator, n, bad)
+    return replace(table, blank=int((split["words"].list.len() == 0).sum()))
 
 
 def mapping(raw: bytes, time_separator: str | None, name: str) -> Table:
@@ -321,8 +354,7 @@ def _pairs(flat: pl.DataFrame, time_separator: str | None, n: int, bad: list[Bad
     """A row an item; a user without items is one row without an item."""
     frame = flat.explode("item", empty_as_null=True, keep_nulls=True)
     if time_separator:
-        halves = pl.col("item").str.split_exact(time_separator, 1)
-        frame = frame.with_columns(
-            item=halves.struct.field("field_0"), timestamp=halves.struct.field("field_1")
-        )
+        parts = pl.col("item").str.split_exact(time_separator, 2)
+        names = {"item": "field_0", "timestamp": "field_1", EXTRA: "field_2"}
+        frame = frame.with_columns(parts.struct.field(part).alias(name) for name, part in names.items())
     return Table(frame.drop("line"), frame["line"].to_numpy(), n, bad)

@@ -56,6 +56,7 @@ REJECTED_KEPT = 10_000  # rows of rejected.parquet
 REJECT_ABOVE = 0.01  # share of the rows
 FIXED = 400 * 2**20  # bytes: libraries, and a block being parsed
 SHORT_ROW = 25  # bytes of text: most logs have fewer rows than their size says by this
+SHORT_ITEM = 5  # the same for histories, where only the item is written
 PER_ROW = 200  # bytes that a row of a partition takes while it is filtered or sorted
 FEWEST = 2**16  # rows of a partition, whatever the limit
 MAX_MEMORY = 2 * 2**30
@@ -161,9 +162,10 @@ def _prepare(
     log: Log, dataset: Entry, out: Path, folder: Path, rows: int, seed: int, say: Say
 ) -> dict[str, Any]:
     expect, name = dataset.get("expect", {}), log.name
-    partitions = min(MOST_PARTITIONS, 1 + log.bytes() // SHORT_ROW // rows)
+    short = SHORT_ITEM if log.short else SHORT_ROW
+    partitions = min(MOST_PARTITIONS, 1 + log.bytes() // short // rows)
     spill, read = Spill(folder, partitions, seed), Read()
-    for chunk in ahead(log.chunks(min(BLOCK, rows * SHORT_ROW))):
+    for chunk in ahead(log.chunks(min(BLOCK, rows * SHORT_ROW) * short // SHORT_ROW)):
         spill.add(chunk.frame)
         read.add(chunk, "ratings" in expect)
         say(f"{name}: {read.rows:,} rows read")

@@ -17,6 +17,7 @@ from recscale.errors import InputError
 from recscale.interactions import BLOCK, Chunk, Log
 from recscale.prepare import prepare
 
+HEAD = 2**23  # bytes of text that are looked at
 FIRST = 3  # interactions that are shown
 
 
@@ -53,7 +54,7 @@ def preview(path: Path, name: str, dataset: Mapping[str, Any], say: Callable[[st
         if isinstance(source["format"].get("columns"), list):
             say("  the file has no header: the user is taken to stand before the item; is that so?")
     log = interactions.log(name, [path], source, say)
-    stream = log.chunks()
+    stream = log.chunks(HEAD)
     chunk = next(stream)
     whole = next(stream, None) is None
     _describe(chunk, log, whole, say)
