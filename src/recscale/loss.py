@@ -15,6 +15,7 @@ from torch import Tensor
 
 CHUNK_BYTES = 2**28  # of logits at most
 CHUNK_ROWS = 512  # targets at most, on a CPU: the chunk stays in a cache, the products are still large
+FILL = 64  # a CPU's last chunk is filled to a multiple: oneDNN compiles and keeps kernels for every shape
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -25,25 +26,28 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, item_table: Tensor, target: Tensor) -> Tensor:
         grad_table = torch.zeros_like(item_table)
         grad_output = grad_table[1:]
-        grad_hidden = torch.empty_like(hidden)
         output = item_table[1:].to(hidden.dtype)  # bfloat16 where the model computes in it
         n, n_items = len(hidden), len(output)
         rows = max(1, CHUNK_BYTES // (n_items * hidden.element_size()))
+        filled = hidden
         if hidden.device.type == "cpu":
             rows = min(rows, CHUNK_ROWS)
-        buffer = hidden.new_empty(min(rows, n), n_items)
+            filled = torch.nn.functional.pad(hidden, (0, 0, 0, -n % min(rows, FILL)))
+        grad_hidden = torch.empty_like(filled)
+        buffer = hidden.new_empty(min(rows, len(filled)), n_items)
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for begin in range(0, n, rows):
-            h, t = hidden[begin : begin + rows], target[begin : begin + rows]
+        for begin in range(0, len(filled), rows):
+            h, t = filled[begin : begin + rows], target[begin : begin + rows]
             p = torch.mm(h, output.T, out=buffer[: len(h)])
             torch.softmax(p, 1, out=p)
-            loss -= p.gather(1, t[:, None]).float().clamp_min(TINY).log().sum()
+            loss -= p[: len(t)].gather(1, t[:, None]).float().clamp_min(TINY).log().sum()
             # d loss / d logits = p - one-hot; the one-hot part of all chunks follows below
             torch.mm(p, output, out=grad_hidden[begin : begin + rows])
             if hidden.dtype == item_table.dtype:
                 grad_output.addmm_(p.T, h)
             else:
                 grad_output += p.T @ h  # summed in float32 over chunks
+        grad_hidden = grad_hidden[:n]  # rows of zeros add nothing to the table's gradient
         grad_hidden -= output[target]
         grad_output.index_add_(0, target, hidden.to(item_table.dtype), alpha=-1)
         ctx.gradients = grad_hidden, grad_table

@@ -24,7 +24,7 @@ scores of all items) and STARTUP. Checkpoints, at most 2 %, come on top.
 Memory of steps is BASE + 12 P bytes (weights, Adam) + the larger of the gradients (4 P) and SLACK times
 what backward waits for (`activations`, `loss_bytes`); several processes hold the gradients all along (4 P).
 An evaluation of BLOCK users uses a GPU's freed memory again, but comes on top in a CPU's heap. A run on a
-CPU also holds its data, the best weights (4 P) and in bfloat16 the KERNELS of all shapes it has met.
+CPU also holds its data, the best weights (4 P) and in bfloat16 KERNELS.
 
 The bytes and calls count the operations of one step (PyTorch 2, plain attention). CALL, UNCOUNTED, BASE,
 SLACK, HOLES and KERNELS come from measurements on two CPUs; tests/test_plan.py compares with the one it
@@ -70,8 +70,7 @@ BASE = {"cpu": 360 * MIB, "cuda": 1024 * MIB}  # Python and torch; on a GPU cont
 DATA_BASE, DATA_BYTES = 100 * MIB, 10  # the reader of the data; a train target
 SLACK = {"cpu": 1.3, "cuda": 1.1}  # what an allocator holds over what is used
 HOLES = {2: 13, 4: 37}  # bytes by e: recomputation's freed tensors between kept ones in a CPU's heap
-# A step, at most, without and with AMX: batches differ in targets, and oneDNN keeps the kernels it made.
-KERNELS = {False: (2 * MIB, 350 * MIB), True: (5 * MIB // 2, 850 * MIB)}
+KERNELS = 60 * MIB  # that oneDNN makes in bfloat16, one for every shape, and keeps
 # Assumed for accelerators, not measured: what training reaches of the data sheet, seconds a call.
 REACH_PRODUCTS, REACH_BANDWIDTH, REACH_LINK, GPU_CALL = 0.4, 0.7, 0.35, 1e-5
 
@@ -333,11 +332,6 @@ def step_bytes(run: Run, n_items: int, how: Execution) -> float:
     return held + max(SLACK[how.device] * waiting, gradients)
 
 
-def _has_amx() -> bool:
-    info = Path("/proc/cpuinfo")
-    return info.exists() and "amx_bf16" in info.read_text()
-
-
 def run_bytes(run: Run, data: Counts, how: Execution) -> float:
     """Peak memory of a whole run in a process, in bytes: of the GPU where it is one, else the host."""
     weights = 4 * n_total(run.n_layers, run.d_model, data.n_items, run.max_len)
@@ -348,8 +342,7 @@ def run_bytes(run: Run, data: Counts, how: Execution) -> float:
         return max(training, BASE[how.device] + 3 * weights + evaluating)
     host = weights + DATA_BASE + DATA_BYTES * data.targets
     if how.precision == "bfloat16":
-        a_step, most = KERNELS[_has_amx()]
-        host += min(a_step * run.epochs * math.ceil(data.epoch(run)[0] / run.batch_size), most)
+        host += KERNELS
     return training + evaluating + host
 
 
