@@ -136,7 +136,8 @@ def collect(args: argparse.Namespace) -> None:
 def fit(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from recscale.laws import fit_law, summary
+    from recscale.fit import fit_law
+    from recscale.laws import summary
 
     content = study.load(args.study)
     axes = {axis for law in content.laws.values() for axis in (law.x, law.y)}
