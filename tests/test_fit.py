@@ -333,3 +333,110 @@ def test_lsrm_protocol_is_underdetermined_yet_predicts():
         assert held["error"] < 0.002 < held["baseline_error"]
         assert held["interval"][0] < held["measured"] < held["interval"][1]
     assert "underdetermined; held out 2 sizes, largest error 0.06" in summary(found)
+
+
+# --- tables that do not support a law ---
+
+N, D = (part.ravel() for part in np.meshgrid(np.geomspace(1e7, 1e9, 5), np.geomspace(1e9, 1e11, 5)))
+JOINT = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
+
+
+def joint(n, d, noise=0.003, seed=0):
+    scatter = noise * np.random.default_rng(seed).standard_normal(n.shape)
+    return forms.HOFFMANN.predict({"N": n, "D": d}, JOINT) * np.exp(scatter)
+
+
+def test_outliers_are_named_and_do_not_move_the_law():
+    x = np.geomspace(1e3, 1e7, 16)
+    y = law(x, noise=0.002)
+    clean = fit(x, y)
+    y[[3, 11]] *= [1.5, 0.6]
+    found = fit(x, y)
+    assert found.status is Status.OUTLIERS
+    assert found.outliers == [3, 11]
+    assert found.parameters["alpha"] == pytest.approx(clean.parameters["alpha"], abs=0.03)
+    assert found.sigma < 2 * clean.sigma
+    assert clean.status is Status.CONVERGED
+    assert clean.outliers == []
+
+
+def test_data_that_grow_with_size_do_not_tell_the_two_terms_apart():
+    """At 20 targets a parameter everywhere, A/N^alpha and B/D^alpha are one term."""
+    n = np.geomspace(1e7, 1e10, 24)
+    points = {"N": n, "D": 20 * n}
+    found = fit_law(points, joint(n, 20 * n), law="joint", form=forms.HOFFMANN_TIED, resamples=50)
+    assert found.status is Status.NOT_IDENTIFIED
+    assert found.slack is None or found.slack > 1
+
+
+def test_one_amount_of_data_tells_nothing_of_data():
+    n = np.geomspace(1e7, 1e10, 24)
+    found = fit_law(
+        {"N": n, "D": 0 * n + 1e10}, joint(n, 0 * n + 1e10), law="j", form=forms.HOFFMANN, resamples=50
+    )
+    assert found.status is Status.NOT_IDENTIFIED
+
+
+def test_a_joint_table_without_a_law_is_flat():
+    y = 3 * np.exp(0.003 * np.random.default_rng(0).standard_normal(25))
+    assert fit_law({"N": N, "D": D}, y, law="joint", form=forms.HOFFMANN).status is Status.FLAT
+
+
+def test_too_few_distinct_points_of_two_axes_are_refused():
+    few = np.tile(np.arange(4), 5)
+    found = fit_law({"N": N[few], "D": D[few]}, joint(N[few], D[few]), law="joint", form=forms.HOFFMANN)
+    assert found.status is Status.REFUSED
+
+
+@pytest.mark.parametrize(("distinct", "status"), [(5, "underdetermined"), (6, "underdetermined")])
+def test_as_many_distinct_points_as_constants_or_one_more_are_underdetermined(distinct, status):
+    pick = [0, 6, 12, 18, 24, 4][:distinct]
+    found = fit_law({"N": N[pick], "D": D[pick]}, joint(N[pick], D[pick]), law="joint", form=forms.HOFFMANN)
+    assert found.status == status
+    assert found.interval_method.startswith("profile")
+
+
+def test_diverged_runs_of_a_joint_table_are_left_out():
+    y = joint(N, D)
+    y[[2, 7]] = [nan, inf]
+    found = fit_law({"N": N, "D": D}, y, law="joint", form=forms.HOFFMANN, resamples=50)
+    assert found.status is Status.CONVERGED
+    assert [point["reason"] for point in found.points_left_out] == [
+        "loss is nan, not finite",
+        "loss is inf, not finite",
+    ]
+    assert found.points_left_out[0]["N"] == N[2]
+
+
+def test_the_largest_sizes_and_the_largest_data_are_held_out_together():
+    found = fit_law(
+        {"N": N, "D": D},
+        joint(N, D),
+        law="joint",
+        form=forms.HOFFMANN,
+        hold_out={"N": 1, "D": 1},
+        resamples=50,
+    )
+    assert len(found.points_used) == 16
+    assert len(found.held_out) == 9
+    corner = found.held_out[-1]
+    assert (corner["N"], corner["D"]) == (N.max(), D.max())
+    assert corner["error"] < 0.01 < corner["baseline_error"]
+    assert corner["extrapolation"] == pytest.approx(10**0.5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fixed": {"gamma": 1.0}},
+        {"hold_out": {"T": 1}},
+        {"fixed": {"E": 5.0}, "form": forms.SATURATING_POWER, "x": SIZES},
+        {"x": {"N": N}},
+        {"x": {"N": N, "D": D[:3]}},
+    ],
+)
+def test_malformed_arguments_of_a_joint_law_raise(options):
+    given = {"x": {"N": N, "D": D}, "form": forms.HOFFMANN} | options
+    y = np.ones(len(SIZES)) if given["x"] is SIZES else joint(N, D)
+    with pytest.raises(ValueError, match="joint"):
+        fit_law(given.pop("x"), y, law="joint", **given)

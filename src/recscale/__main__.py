@@ -134,12 +134,25 @@ def collect(args: argparse.Namespace) -> None:
 
 
 def fit(args: argparse.Namespace) -> None:
+    if args.points is not None or args.out is not None:
+        _fit_study(args)
+    elif args.law is None or args.x is None or args.y is None:
+        raise InputError("fit: give a table with --law, --x and --y, or a study with --points and --out")
+    else:
+        from recscale import tables
+
+        tables.fit_and_tell(args, _say)
+
+
+def _fit_study(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from recscale.fit import fit_law
     from recscale.laws import summary
 
-    content = study.load(args.study)
+    if args.points is None or args.out is None:
+        raise InputError("fit: a study needs both --points FILE and --out FOLDER")
+    content = study.load(args.source)
     axes = {axis for law in content.laws.values() for axis in (law.x, law.y)}
     points = files.read_table(args.points, "run", *sorted(axes))
     rows = []
@@ -290,10 +303,35 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--references", type=Path, required=True, help="reads: reference metrics")
     sub.add_argument("--out", type=Path, required=True, help="writes: points and curves")
 
-    sub = verb(fit, "fit the laws of a study on its points")
-    sub.add_argument("study", type=Path, help="reads: the study file and its `laws`")
-    sub.add_argument("--points", type=Path, required=True, help="reads: points.parquet")
-    sub.add_argument("--out", type=Path, required=True, help="writes: LAW.json each and laws.csv")
+    sub = verb(fit, "fit scaling laws: one to any table of runs, or those of a study to its points")
+    sub.add_argument(
+        "source", type=Path, help="reads: a table (CSV or Parquet, a row a run), or a study file"
+    )
+    own = sub.add_argument_group("a table")
+    own.add_argument(
+        "--law", metavar="LAW", help="hoffmann, saturating_power, ...; all: compare those that fit"
+    )
+    own.add_argument(
+        "--x",
+        action="append",
+        metavar="N=COL,D=COL",
+        help="columns of the axes; again to compare other columns",
+    )
+    own.add_argument("--y", metavar="COL", help="column of the loss or the metric")
+    own.add_argument("--hold-out", default="", metavar="N=2,D=1", help="largest values (or 10%%) to predict")
+    own.add_argument("--where", default="", metavar="COL=VALUE", help="only these rows")
+    own.add_argument("--run", metavar="COL", help="column of the run, where a run has several rows")
+    own.add_argument("--fix", default="", metavar="A=1,...", help="constants that are given")
+    own.add_argument("--level", type=float, default=0.9, help="of intervals (default 0.9)")
+    own.add_argument(
+        "--delta", type=float, default=1e-3, help="Huber threshold (default 0.001; inf: squares)"
+    )
+    own.add_argument("--resamples", type=_positive, default=1000, help="of the bootstrap (default 1000)")
+    own.add_argument("--json", type=Path, help="writes: the fit, or a list of them")
+    own.add_argument("--plot", type=Path, help="writes: PNG; PDF and CSV beside it")
+    of = sub.add_argument_group("a study")
+    of.add_argument("--points", type=Path, help="reads: points.parquet")
+    of.add_argument("--out", type=Path, help="writes: LAW.json each and laws.csv")
 
     sub = verb(plot, "draw one figure of a study: PNG, PDF and the CSV of what is drawn")
     sub.add_argument("study", type=Path, help="reads: the study file")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from math import floor, log10
+from math import floor, inf, isfinite, log10
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ class Fit:
 
     law, x: the names of the law and of its axis (of several, separated by commas). form: the name of
         its `Form`. fixed: constants that were given, not fitted.
-    delta: the Huber threshold on log residuals. level: of every interval.
+    delta: the Huber threshold on residuals; infinite (in JSON null) is least squares. level: of every
+        interval.
     parameters: by name, in the units that the form's `Parameter` tells; None where there is no law.
         Where the status is not `converged` they are for drawing only.
     intervals: name -> [lo, hi]; an end is None where the parameter meets its bound first.
@@ -123,13 +124,15 @@ class Fit:
     def to_json(self) -> dict[str, Any]:
         """Every field as plain JSON types, without NaN, plus the `formula` and the `meaning`."""
         added = {"formula": self.shape.formula, "source": self.shape.source, "meaning": self.meaning}
-        return asdict(self) | {"status": str(self.status)} | added
+        delta = self.delta if isfinite(self.delta) else None
+        return asdict(self) | {"status": str(self.status), "delta": delta} | added
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Fit:
         """The `Fit` that `to_json` wrote. Raises KeyError where a field is missing."""
         own = {field.name: plain[field.name] for field in fields(cls)}
-        return cls(**own | {"status": Status(own["status"])})
+        delta = inf if own["delta"] is None else own["delta"]
+        return cls(**own | {"status": Status(own["status"]), "delta": delta})
 
     @classmethod
     def read(cls, path: Path) -> Fit:
@@ -139,6 +142,7 @@ class Fit:
 
 # --- words ---
 
+SHOWN = 7  # held-out points that a terminal lists
 EXPONENTS = ("alpha", "beta", "R_D", "R_N")  # what a reader compares: always with their intervals
 
 
@@ -192,16 +196,27 @@ def table(fit: Fit) -> str:
         lines.append(f"{100 * fit.level:g} % intervals: {fit.interval_method}")
     if fit.degenerate_share is not None:
         lines.append(f"{100 * fit.degenerate_share:.2g} % of {fit.resamples:,} resamples degenerate")
-    for entry in fit.held_out:
+    return "\n".join([*lines, *_held_out(fit)])
+
+
+def _held_out(fit: Fit) -> list[str]:
+    """A line for each of the largest held-out points, and one for all where there are more."""
+    known = [entry for entry in fit.held_out if entry["error"] is not None]
+    lines = []
+    if len(known) > SHOWN:
+        law, base = (100 * sum(e[key] for e in known) / len(known) for key in ("error", "baseline_error"))
+        lines.append(
+            f"held out {len(known)} points, mean error {law:.2g} % (largest fitted point: {base:.2g} %)"
+        )
+    for entry in known[-SHOWN:]:
         axes = fit.shape.axes
         at = ", ".join(f"{fit.x if axis == 'x' else axis} {entry[axis]:.4g}" for axis in axes)
-        if entry["error"] is not None:
-            lines.append(
-                f"held out {at}: measured {entry['measured']:.4g}, predicted {entry['predicted']:.4g}, error "
-                f"{100 * entry['error']:.2g} % at {entry['extrapolation']:.3g} times the largest fitted "
-                f"(largest fitted point: {100 * entry['baseline_error']:.2g} %)"
-            )
-    return "\n".join(lines)
+        lines.append(
+            f"held out {at}: measured {entry['measured']:.4g}, predicted {entry['predicted']:.4g}, error "
+            f"{100 * entry['error']:.2g} % at {entry['extrapolation']:.3g} times the largest fitted "
+            f"(largest fitted point: {100 * entry['baseline_error']:.2g} %)"
+        )
+    return lines
 
 
 def _written(fit: Fit, point: Mapping[str, str]) -> str:
