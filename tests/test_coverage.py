@@ -6,7 +6,8 @@ import pytest
 from recscale import fit as module
 from recscale import forms
 from recscale.fit import fit_law
-from recscale.forms import HOFFMANN, SATURATING_POWER, Form
+from recscale.form import Form
+from recscale.forms import HOFFMANN, SATURATING_POWER
 
 DRAWS = 500
 LADDERS = {6: np.geomspace(768, 98304, 6), 7: np.geomspace(768, 331776, 7)}

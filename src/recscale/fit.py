@@ -19,7 +19,8 @@ from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
 from recscale import solver
-from recscale.forms import SATURATING_POWER, Array, Form, Points
+from recscale.form import Array, Form, Points
+from recscale.forms import SATURATING_POWER
 from recscale.intervals import profile_of_e, profiled, resampled
 from recscale.laws import Fit, Status
 from recscale.solver import Optimum, Runs

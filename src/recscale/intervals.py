@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recscale import solver
-from recscale.forms import Array
+from recscale.form import Array
 from recscale.solver import Runs
 
 PROFILE_POINTS = 25

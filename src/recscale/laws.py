@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from recscale.files import read_json
-from recscale.forms import FORMS, Array, Form, Points
+from recscale.form import Array, Form, Points
+from recscale.forms import FORMS
 
 
 class Status(StrEnum):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 from scipy.stats import norm
 
-from recscale.forms import Array, Form
+from recscale.form import Array, Form
 
 CHUNK = 250_000  # numbers of one Jacobian: those of one chunk stay in a core's cache
 STIFF = 1e4  # a pull against the profile's own curvature

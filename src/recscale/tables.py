@@ -17,7 +17,8 @@ import pandas as pd
 from recscale.errors import InputError
 from recscale.files import write_json
 from recscale.fit import fit_law
-from recscale.forms import FORMS, POWER_CONSTANT, Array, Form
+from recscale.form import Array, Form
+from recscale.forms import FORMS, POWER_CONSTANT
 from recscale.laws import Fit, table
 
 
