@@ -167,6 +167,23 @@ def _fit_study(args: argparse.Namespace) -> None:
         pd.DataFrame(rows, columns=["law", "status", "result"]).to_csv(part, index=False)
 
 
+def forecast(args: argparse.Namespace) -> None:
+    from recscale import forecast
+    from recscale.laws import Fit
+
+    fit = Fit.read(args.law)
+    asked = {axis: value for axis in ("N", "D", "U") if (value := getattr(args, axis)) is not None}
+    if args.flops is not None:
+        best = forecast.allocate(fit, args.flops, args.per_target, args.U)
+        _say(forecast.allocation_text(fit, best, args.U if "U" in fit.shape.axes else None))
+    elif fit.shape.axes == ("x",):
+        if len(asked) + (args.x is not None) != 1:
+            raise InputError(f"forecast: {args.law} is of one axis, {fit.x}: give one value")
+        _say(forecast.text(fit, {"x": next(iter(asked.values()), args.x)}))
+    else:
+        _say(forecast.text(fit, asked))
+
+
 def plot(args: argparse.Namespace) -> None:
     from recscale import figures
 
@@ -238,6 +255,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
     return int(text)
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
 
 
 def _bytes(text: str) -> int:
@@ -332,6 +359,20 @@ def _parser() -> argparse.ArgumentParser:
     of = sub.add_argument_group("a study")
     of.add_argument("--points", type=Path, help="reads: points.parquet")
     of.add_argument("--out", type=Path, help="writes: LAW.json each and laws.csv")
+
+    sub = verb(forecast, "what a fitted law says of a run, or the best N and D of a budget")
+    sub.add_argument("law", type=Path, help="reads: a law's JSON, of recscale fit")
+    for axis, text in (
+        ("N", "parameters"),
+        ("D", "training targets"),
+        ("U", "unique targets"),
+        ("x", "of one axis"),
+    ):
+        sub.add_argument(f"--{axis}", type=_amount, help=text)
+    sub.add_argument("--flops", type=_amount, help="budget of one training: prints the best N and D")
+    sub.add_argument(
+        "--per-target", type=_amount, default=6.0, help="FLOPs a parameter and target (default 6)"
+    )
 
     sub = verb(plot, "draw one figure of a study: PNG, PDF and the CSV of what is drawn")
     sub.add_argument("study", type=Path, help="reads: the study file")

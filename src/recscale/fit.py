@@ -66,6 +66,7 @@ def fit_law(
     delta: float = 1e-3,
     fixed: Mapping[str, float] | None = None,
     groups: ArrayLike | None = None,
+    at: Points | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Fit:
@@ -74,37 +75,28 @@ def fit_law(
     One entry a run; seeds share an x. hold_out: the largest distinct x, diverged runs counted, are
     predicted instead of fitted; with several axes the largest of the first, or a number by axis.
     delta: Huber threshold on residuals, relative to y. fixed: constants that are given. groups: rows
-    of one run (its checkpoints), resampled together. Raises ValueError for arguments no set of runs
-    could have given.
+    of one run (its checkpoints), resampled together. at: x to predict like what is held out, without a
+    measurement. Raises ValueError for arguments no set of runs could have given.
 
     Intervals are by run: with 10 or more distinct x from `resamples` of the runs, else from the
     profile. They are for noise alone: no interval covers a law of another form, the held-out error
     does. Coverage as measured: docs/laws.md.
     """
     columns, ys = _columns(x, y, form, law)
-    if not all((np.isfinite(part) & (part > 0)).all() for part in columns.values()):
-        raise ValueError(f"{law}: every {x_name or ', '.join(form.axes)} must be positive and finite")
     wanted = hold_out if isinstance(hold_out, Mapping) else {form.axes[0]: hold_out}
-    if min(wanted.values(), default=0) < 0 or not 0 < level < 1 or not delta > 0:
-        raise ValueError(f"{law}: need hold_out >= 0, 0 < level < 1, delta > 0")
     fixed = dict(fixed or {})
-    if not set(fixed) <= set(form.names) or not set(wanted) <= set(form.axes):
-        raise ValueError(f"{law}: {form.name} has {', '.join(form.names)} and {', '.join(form.axes)}")
-    if fixed and form.turned is not None:
-        raise ValueError(f"{law}: no constant of {form.name} can be fixed; use power_constant")
+    _check(columns, wanted, fixed, level, delta, form, law)
     good = np.isfinite(ys) & ((ys > 0) | (not form.positive))
     held = np.zeros(len(ys), dtype=bool)
     for axis, number in wanted.items():
         sizes = np.unique(columns[axis])
         # By x alone: if a diverged largest size handed its place on, the losses would choose the test.
         held |= np.isin(columns[axis], sizes[max(0, len(sizes) - number) :])
-    logs = np.log(np.stack(list(columns.values())))
-    every = _Table(
-        logs, ys, np.arange(len(ys)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    )
-    points = [
-        dict(zip(form.axes, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)
-    ]
+    of = np.arange(len(ys)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    every = _Table(np.log(np.stack(list(columns.values()))), ys, of)
+    points = _points(columns)
+    asked = [] if at is None else _points(_by_axis(at, form, law))
+    run: list[dict[str, float]] = [{} if groups is None else {"run": float(k)} for k in of]
     fit = Fit(
         law=law,
         form=form.name,
@@ -113,9 +105,9 @@ def fit_law(
         delta=delta,
         interval_method=PROFILE,
         intervals={name: [None, None] for name in form.names},
-        points_used=[points[k] | {"y": float(ys[k])} for k in np.flatnonzero(good & ~held)],
+        points_used=[points[k] | {"y": float(ys[k])} | run[k] for k in np.flatnonzero(good & ~held)],
         points_left_out=[points[k] | _left_out(float(ys[k])) for k in np.flatnonzero(~good)],
-        held_out=_measured(points, ys, good, held),
+        held_out=_measured(points, ys, good, held, asked),
         fixed=fixed,
     )
     used = every[good & ~held]
@@ -124,11 +116,35 @@ def fit_law(
     return _fitted(fit, used, resamples, np.random.default_rng(seed))
 
 
-def _columns(x: Points, y: ArrayLike, form: Form, law: str) -> tuple[dict[str, Array], Array]:
+def _by_axis(x: Points, form: Form, law: str) -> dict[str, Array]:
     given = x if isinstance(x, Mapping) else {form.axes[0]: x}
     if set(given) != set(form.axes):
         raise ValueError(f"{law}: {form.name} needs x by axis: {', '.join(form.axes)}")
     columns = {axis: np.atleast_1d(np.asarray(given[axis], dtype=np.float64)) for axis in form.axes}
+    if not all((np.isfinite(part) & (part > 0)).all() for part in columns.values()):
+        raise ValueError(f"{law}: every {', '.join(form.axes)} must be positive and finite")
+    return columns
+
+
+def _check(
+    columns: Mapping[str, Array], wanted: Mapping[str, int], fixed: Mapping[str, float], level: float,
+    delta: float, form: Form, law: str,
+) -> None:  # fmt: skip
+    """Raise ValueError for options that no set of runs could have given."""
+    if min(wanted.values(), default=0) < 0 or not 0 < level < 1 or not delta > 0:
+        raise ValueError(f"{law}: need hold_out >= 0, 0 < level < 1, delta > 0")
+    if not set(fixed) <= set(form.names) or not set(wanted) <= set(columns):
+        raise ValueError(f"{law}: {form.name} has {', '.join(form.names)} and {', '.join(form.axes)}")
+    if fixed and form.turned is not None:
+        raise ValueError(f"{law}: no constant of {form.name} can be fixed; use power_constant")
+
+
+def _points(columns: Mapping[str, Array]) -> list[dict[str, float]]:
+    return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _columns(x: Points, y: ArrayLike, form: Form, law: str) -> tuple[dict[str, Array], Array]:
+    columns = _by_axis(x, form, law)
     ys = np.atleast_1d(np.asarray(y, dtype=np.float64))
     for part in columns.values():
         if part.ndim != 1 or part.shape != ys.shape:
@@ -142,24 +158,29 @@ def _left_out(y: float) -> dict[str, Any]:
 
 
 def _measured(
-    points: Sequence[Mapping[str, float]], y: Array, good: NDArray[np.bool_], held: NDArray[np.bool_]
-) -> list[dict[str, Any]]:
-    """One held-out entry a distinct x, before its prediction."""
+    points: Sequence[dict[str, float]], y: Array, good: NDArray[np.bool_], held: NDArray[np.bool_],
+    asked: Sequence[dict[str, float]],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """One held-out entry a distinct x, then one for each that is only asked for; before prediction."""
     at = [tuple(point.values()) for point in points]
     fitted = np.flatnonzero(good & ~held)
+    largest = max((at[k] for k in fitted), key=lambda row: float(np.log(row).sum()), default=())
+    tops = np.max([at[k] for k in fitted], axis=0) if len(fitted) else None
+    last = float(y[[k for k in fitted if at[k] == largest]].mean()) if len(fitted) else None
     entries = []
-    for x in sorted({at[k] for k in np.flatnonzero(held)}):
-        mine = [k for k in np.flatnonzero(good) if at[k] == x]
+    every = sorted({at[k] for k in np.flatnonzero(held)})
+    for x, mine in [(x, [k for k in np.flatnonzero(good) if at[k] == x]) for x in every] + [
+        (tuple(point.values()), []) for point in asked
+    ]:
         measured = float(y[mine].mean()) if mine else None
-        entry: dict[str, Any] = {**points[at.index(x)], "runs": len(mine), "measured": measured}
+        entry: dict[str, Any] = dict(zip(points[0], x, strict=True))
+        entry |= {"runs": len(mine), "measured": measured}
         entry |= dict.fromkeys(("predicted", "error", "extrapolation", "baseline_error"))
         entry["interval"] = [None, None]
-        if len(fitted):
-            tops = np.max([at[k] for k in fitted], axis=0)
+        if tops is not None:
             entry["extrapolation"] = float(np.max(np.array(x) / tops))
-            largest = max((at[k] for k in fitted), key=lambda row: float(np.log(row).sum()))
-            last = float(y[[k for k in fitted if at[k] == largest]].mean())
-            entry["baseline_error"] = measured and abs(last - measured) / abs(measured)
+        if measured and last is not None:
+            entry["baseline_error"] = abs(last - measured) / abs(measured)
         entries.append(entry)
     return entries
 
