@@ -181,6 +181,15 @@ def test_units_of_x_touch_only_x0(scale):
     assert other.intervals["alpha"] == pytest.approx(one.intervals["alpha"], rel=1e-3)
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e6])
+@pytest.mark.parametrize("name", ["saturating_power", "power_constant", "log_linear"])
+def test_units_of_y_do_not_matter(unit, name):
+    y = law(SIZES, noise=0.003)
+    one, other = (fit(SIZES, scale * y, form=forms.FORMS[name]) for scale in (1, unit))
+    assert other.predict(SIZES) == pytest.approx(unit * one.predict(SIZES), rel=1e-5)
+    assert other.status is one.status is Status.CONVERGED
+
+
 # --- statuses ---
 
 

@@ -225,6 +225,7 @@ def _written(fit: Fit, point: Mapping[str, str]) -> str:
     head, right = fit.shape.formula.split(";")[0].split(" = ", 1)
     known = dict(point) | ({"x": fit.x} if fit.shape.axes == ("x",) else {})
     right = re.sub(r"[A-Za-z_]\w*", lambda word: known.get(word[0], word[0]), right)
+    right = right.replace("+ -", "- ").replace("- -", "+ ")
     return f"{head.split('(')[0]} = {right}"
 
 

@@ -194,7 +194,8 @@ def _solve(
         gradient = np.where(stuck, 0.0, gradient)
         step = _step(at, todo, gradient, stuck, damping[todo])
         sure = _step(at, todo, gradient, stuck, np.full(len(todo), 1e-3))
-        new = np.clip(now + np.clip(step, -8.0, 8.0), low, high)
+        far = np.maximum(8.0, np.abs(now))  # e^8 of a logarithm; in any unit of y, twice as far
+        new = np.clip(now + np.clip(step, -far, far), low, high)
         of = None if weights is None else weights[todo]
         there = _local(new, runs, of, pull and pull[todo])
         value = at.value[todo]
