@@ -192,11 +192,10 @@ def _fitted(fit: Fit, used: _Table, resamples: int, rng: np.random.Generator) ->
     starts = np.clip(form.starts(used.log_x, used.y), runs.low, runs.high)
     found = solver.best(runs, np.unique(starts, axis=0))
     outliers = _outliers(found.theta, runs)
-    kept = used[~outliers]
-    squares = Runs.of(form, kept.log_x, kept.y, inf, fit.fixed)
+    squares = replace(runs, log_x=runs.log_x[:, ~outliers], target=runs.target[~outliers], delta=inf)
     # Least squares from where the robust starts ended: its optimum is never far from one of them.
     _, half_rss = solver.solve(np.unique(found.ends[:200].round(9), axis=0)[:64], squares)
-    rss, df = 2 * float(half_rss.min()), len(kept.y) - runs.free
+    rss, df = 2 * float(half_rss.min()), len(squares.target) - runs.free
     sigma = _noise(squares, rss, df)
     fit = replace(fit, sigma=sigma, outliers=np.flatnonzero(outliers).tolist())
     absent = _no_change(squares, rss, sigma, df, fit.level)
