@@ -5,7 +5,8 @@ import pytest
 
 from conftest import REPO
 from recscale import study
-from recscale.laws import Fit, fit_law, summary
+from recscale.fit import fit_law
+from recscale.laws import Fit, summary
 
 PUBLISHED = REPO / "results/published"
 

@@ -153,11 +153,25 @@ def collect(args: argparse.Namespace) -> None:
 
 
 def fit(args: argparse.Namespace) -> None:
+    if args.points is not None or args.out is not None:
+        _fit_study(args)
+    elif args.law is None or args.x is None or args.y is None:
+        raise InputError("fit: give a table with --law, --x and --y, or a study with --points and --out")
+    else:
+        from recscale import tables
+
+        tables.fit_and_tell(args, _say)
+
+
+def _fit_study(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from recscale.laws import fit_law, summary
+    from recscale.fit import fit_law
+    from recscale.laws import summary
 
-    content = study.load(args.study)
+    if args.points is None or args.out is None:
+        raise InputError("fit: a study needs both --points FILE and --out FOLDER")
+    content = study.load(args.source)
     axes = {axis for law in content.laws.values() for axis in (law.x, law.y)}
     points = files.read_table(args.points, "run", *sorted(axes))
     rows = []
@@ -170,6 +184,23 @@ def fit(args: argparse.Namespace) -> None:
         _say(summary(result))
     with files.atomic(args.out / "laws.csv") as part:
         pd.DataFrame(rows, columns=["law", "status", "result"]).to_csv(part, index=False)
+
+
+def forecast(args: argparse.Namespace) -> None:
+    from recscale import forecast
+    from recscale.laws import Fit
+
+    fit = Fit.read(args.law)
+    asked = {axis: value for axis in ("N", "D", "U") if (value := getattr(args, axis)) is not None}
+    if args.flops is not None:
+        best = forecast.allocate(fit, args.flops, args.per_target, args.U)
+        _say(forecast.allocation_text(fit, best, args.U if "U" in fit.shape.axes else None))
+    elif fit.shape.axes == ("x",):
+        if len(asked) + (args.x is not None) != 1:
+            raise InputError(f"forecast: {args.law} is of one axis, {fit.x}: give one value")
+        _say(forecast.text(fit, {"x": next(iter(asked.values()), args.x)}))
+    else:
+        _say(forecast.text(fit, asked))
 
 
 def plot(args: argparse.Namespace) -> None:
@@ -245,6 +276,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
 def _bytes(text: str) -> int:
     number, unit = text.rstrip("BKMGkmgb"), text.lstrip("0123456789.").upper().removesuffix("B")
     if not number.replace(".", "", 1).isdigit() or unit not in ("K", "M", "G"):
@@ -308,10 +349,49 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--references", type=Path, required=True, help="reads: reference metrics")
     sub.add_argument("--out", type=Path, required=True, help="writes: points and curves")
 
-    sub = verb(fit, "fit the laws of a study on its points")
-    sub.add_argument("study", type=Path, help="reads: the study file and its `laws`")
-    sub.add_argument("--points", type=Path, required=True, help="reads: points.parquet")
-    sub.add_argument("--out", type=Path, required=True, help="writes: LAW.json each and laws.csv")
+    sub = verb(fit, "fit scaling laws: one to any table of runs, or those of a study to its points")
+    sub.add_argument(
+        "source", type=Path, help="reads: a table (CSV or Parquet, a row a run), or a study file"
+    )
+    own = sub.add_argument_group("a table")
+    own.add_argument(
+        "--law", metavar="LAW", help="hoffmann, saturating_power, ...; all: compare those that fit"
+    )
+    own.add_argument(
+        "--x",
+        action="append",
+        metavar="N=COL,D=COL",
+        help="columns of the axes; again to compare other columns",
+    )
+    own.add_argument("--y", metavar="COL", help="column of the loss or the metric")
+    own.add_argument("--hold-out", default="", metavar="N=2,D=1", help="largest values (or 10%%) to predict")
+    own.add_argument("--where", default="", metavar="COL=VALUE", help="only these rows")
+    own.add_argument("--run", metavar="COL", help="column of the run, where a run has several rows")
+    own.add_argument("--fix", default="", metavar="A=1,...", help="constants that are given")
+    own.add_argument("--level", type=float, default=0.9, help="of intervals (default 0.9)")
+    own.add_argument(
+        "--delta", type=float, default=1e-3, help="Huber threshold (default 0.001; inf: squares)"
+    )
+    own.add_argument("--resamples", type=_positive, default=1000, help="of the bootstrap (default 1000)")
+    own.add_argument("--json", type=Path, help="writes: the fit, or a list of them")
+    own.add_argument("--plot", type=Path, help="writes: PNG; PDF and CSV beside it")
+    of = sub.add_argument_group("a study")
+    of.add_argument("--points", type=Path, help="reads: points.parquet")
+    of.add_argument("--out", type=Path, help="writes: LAW.json each and laws.csv")
+
+    sub = verb(forecast, "what a fitted law says of a run, or the best N and D of a budget")
+    sub.add_argument("law", type=Path, help="reads: a law's JSON, of recscale fit")
+    for axis, text in (
+        ("N", "parameters"),
+        ("D", "training targets"),
+        ("U", "unique targets"),
+        ("x", "of one axis"),
+    ):
+        sub.add_argument(f"--{axis}", type=_amount, help=text)
+    sub.add_argument("--flops", type=_amount, help="budget of one training: prints the best N and D")
+    sub.add_argument(
+        "--per-target", type=_amount, default=6.0, help="FLOPs a parameter and target (default 6)"
+    )
 
     sub = verb(plot, "draw one figure of a study: PNG, PDF and the CSV of what is drawn")
     sub.add_argument("study", type=Path, help="reads: the study file")

@@ -20,7 +20,8 @@ FAR = 0.6  # a line that is further from the runs, in their spans, gets a panel 
 OPEN = 1e3  # nats: where an interval has no end, its band leaves the panel
 # A fit of any other status is no line that a reader should follow: only its runs are drawn.
 LINE: dict[str, Any] = {
-    Status.CONVERGED: "-", Status.BOUND_HIT: "--", Status.UNDERDETERMINED: "--"
+    Status.CONVERGED: "-", Status.OUTLIERS: "--", Status.BOUND_HIT: "--", Status.NOT_IDENTIFIED: "--",
+    Status.UNDERDETERMINED: "--",
 }  # fmt: skip
 REFERENCES: dict[str, tuple[str, Any]] = {
     "popularity": ("item popularity", ":"),

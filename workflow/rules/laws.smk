@@ -36,7 +36,10 @@ rule fit:
     """Fit the laws of the study, hold out their largest x and predict them."""
     input:
         points=f"{OUT}/points.parquet",
-        code=["src/recscale/laws.py", "src/recscale/robust.py"],
+        code=[
+            f"src/recscale/{name}.py"
+            for name in ("form", "forms", "solver", "intervals", "laws", "fit")
+        ],
     output:
         expand("{out}/laws/{law}.json", out=OUT, law=STUDY.laws),
         table=report(

@@ -1,0 +1,56 @@
+"""Do 90 % intervals hold the planted constants nine times in ten, at the sizes that are really used?"""
+
+import numpy as np
+import pytest
+
+from recscale import fit as module
+from recscale import forms
+from recscale.fit import fit_law
+from recscale.form import Form
+from recscale.forms import HOFFMANN, SATURATING_POWER
+
+DRAWS = 500
+LADDERS = {6: np.geomspace(768, 98304, 6), 7: np.geomspace(768, 331776, 7)}
+PLANTED = {"E": 5.0, "X0": 2000.0, "alpha": 0.3}
+JOINT = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
+
+
+def hits(form: Form, x, truth, noise, seeds):
+    """For each constant, in what share of the draws its interval holds it."""
+    y, found = form.predict(x, truth), []
+    for draw in range(DRAWS):
+        scatter = np.random.default_rng([draw, seeds, len(y)]).standard_normal(len(y))
+        fit = fit_law(x, y * np.exp(noise * scatter), law="planted", form=form, resamples=200)
+        ends = [fit.intervals[name] for name in truth]
+        assert fit.parameters is not None
+        found.append(
+            [
+                (lo or 0) <= value <= (hi or np.inf)
+                for (lo, hi), value in zip(ends, truth.values(), strict=True)
+            ]
+        )
+    return dict(zip(truth, np.mean(found, axis=0), strict=True))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("sizes", LADDERS)
+def test_ladders(sizes, seeds, monkeypatch):
+    monkeypatch.setattr(module, "BAND_POINTS", 2)
+    shares = hits(SATURATING_POWER, np.repeat(LADDERS[sizes], seeds), PLANTED, 0.003, seeds)
+    print(sizes, seeds, shares)
+    assert all(0.85 <= share <= 0.95 for share in shares.values()), shares
+
+
+@pytest.mark.heavy
+def test_a_table_of_245_points(monkeypatch):
+    """N and D as wide as those of Chinchilla, noise as there; a tenth of the starts saves hours."""
+    monkeypatch.setattr(forms, "LOG_TERMS", np.array([5.0, 10.0]))
+    monkeypatch.setattr(forms, "LOG_E", np.array([0.0, 0.5]))
+    monkeypatch.setattr(forms, "EXPONENTS", np.array([0.3, 0.5]))
+    rng = np.random.default_rng(0)
+    n = np.exp(rng.uniform(np.log(5e7), np.log(1.5e10), 245))
+    x = {"N": n, "D": n * np.exp(rng.uniform(np.log(2), np.log(200), 245))}
+    shares = hits(HOFFMANN, x, JOINT, 0.01, 1)
+    print(245, shares)
+    assert all(0.85 <= share <= 0.95 for share in shares.values()), shares

@@ -1,0 +1,36 @@
+"""The figure of one law shows the numbers of its fit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recscale.errors import InputError
+from recscale.fit import fit_law
+from recscale.law_figure import draw
+
+SIZES = np.geomspace(1e3, 1e6, 16)
+
+
+def fitted(**options):
+    y = (5 + (2000 / SIZES) ** 0.3) * np.exp(0.002 * np.random.default_rng(0).standard_normal(16))
+    y[4] *= 1.5
+    return fit_law(SIZES, y, law="law", x_name="N", resamples=50, **options)
+
+
+def test_the_csv_holds_the_runs_the_band_the_held_out_and_the_profile(tmp_path):
+    fit = fitted(hold_out=2)
+    draw(fit, "loss", tmp_path / "law.png")
+    csv = pd.read_csv(tmp_path / "law.csv")
+    counts = csv["series"].value_counts().to_dict()
+    assert counts == {"band": 33, "profile": 25, "fitted": 13, "outlier": 1, "held_out": 2}
+    assert csv.loc[csv["series"] == "band", "predicted"].tolist() == fit.band["mid"]
+    held = csv[csv["series"] == "held_out"]
+    assert held[["lo", "hi"]].values.tolist() == [entry["interval"] for entry in fit.held_out]
+    assert (tmp_path / "law.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "law.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_no_law_no_figure(tmp_path):
+    with pytest.raises(InputError, match="no law to draw"):
+        draw(fit_law(SIZES, np.full(16, 5.0), law="flat"), "loss", tmp_path / "law.png")
+    assert not list(tmp_path.iterdir())
