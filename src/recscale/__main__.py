@@ -47,6 +47,7 @@ def fetch(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace) -> None:
     from recscale import interactions
+    from recscale.fetch import check_record
     from recscale.prepare import prepare
 
     if args.check is not None:
@@ -61,11 +62,7 @@ def prepare(args: argparse.Namespace) -> None:
         raise InputError(f"{args.datasets}: {args.dataset}.sources: two of them have one name")
     if record["source"] not in sources:
         raise InputError(f"{args.source}: {record['source']} is not a source in {args.datasets}")
-    paths = [Path(file["path"]) for file in record["files"]]
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: is gone; remove {args.source} to fetch it again")
-    _check_record(record, sources[record["source"]], args.source)
+    paths = check_record(record, sources[record["source"]], args.source)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves nothing behind, like Ctrl-C
     log = interactions.log(args.dataset, paths, sources[record["source"]], _say)
     stats = prepare(log, entry, args.out, args.max_memory, _say)
@@ -76,21 +73,6 @@ def prepare(args: argparse.Namespace) -> None:
         f"{args.dataset}: {stats['users']['kept']:,} users, {stats['n_items']:,} items in the "
         f"catalogue, {targets['all']:,} targets ({targets['train']:,} train)"
     )
-
-
-def _check_record(record: dict[str, Any], source: dict[str, Any], where: Path) -> None:
-    """Raise InputError unless the files that were fetched are those of the source, and as they were."""
-    again = f"remove {where} to fetch it again"
-    named = [file["file"] for file in source["files"]]
-    paths = [file["path"] for file in record["files"]]
-    if len(named) != len(paths) or not all(map(str.endswith, paths, named)):
-        raise InputError(f"{where}: has the files {', '.join(paths)}, the source {', '.join(named)}; {again}")
-    for file in record["files"]:
-        size = Path(file["path"]).stat().st_size
-        if size != file.get("bytes", size):
-            raise InputError(
-                f"{file['path']}: has {size} bytes, {file['bytes']} when it was fetched; {again}"
-            )
 
 
 def _preview(args: argparse.Namespace) -> None:

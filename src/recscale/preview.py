@@ -79,7 +79,7 @@ def _describe(chunk: Chunk, log: Log, whole: bool, say: Callable[[str], None]) -
     if len(times):
         first, last = (pl.Series([t]).cast(pl.Datetime("us"))[0] for t in (times.min(), times.max()))
         say(f"times: {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} (UTC)")
-    else:
+    elif len(frame):
         say("times: none; rows are taken in their order")
     for reason, count in chunk.rejected.items():
         first = chunk.examples.filter(pl.col("reason") == reason).head(1).rows(named=True)

@@ -1,6 +1,6 @@
 """What all rules share: the checked config, the study and the paths. The only file with functions.
 
-Imports only recscale.study, which is light: every cluster job reads this file again.
+Imports only what is light: every cluster job reads this file again.
 """
 
 import json
@@ -33,7 +33,7 @@ def cost(wildcards):
 
 
 def entry(*keys):
-    """What config/datasets.yaml says of the dataset: `keys`, or all that decides what is kept of the log."""
+    """What config/datasets.yaml says of the dataset, as JSON: `keys`, or all that preparing looks at."""
     dataset = schema.read_yaml(Path("config/datasets.yaml"), "datasets")[STUDY.dataset]
     chosen = keys or set(dataset) - {"sources", "title", "terms"}
     return json.dumps(
