@@ -69,6 +69,18 @@ def test_the_free_refit_of_that_law_is_not_identified(best):
     assert ours.intervals["E"][1] > 10 * y.max()
 
 
+@pytest.mark.parametrize("delta", [1e-3, np.inf])
+def test_a_profile_follows_its_valley_and_never_falls_on_the_way_out(best, delta):
+    """These runs hardly bound E from above, up to where beta is at its limit."""
+    x, y = best
+    ours = fit_law(x, y, law="ndcg", form=CEILING, delta=delta, resamples=50)
+    e, rise = np.array(ours.profile["E"]), np.array(ours.profile["rise"])
+    beyond = rise[e > ours.parameters["E"]]
+    assert len(beyond) > 5
+    assert (np.diff(beyond) > -0.01).all()
+    assert beyond[4] < 1
+
+
 # --- Chinchilla, as Besiroglu et al. (arXiv 2404.10102) read it off a figure and refitted it ---
 
 PUBLISHED = {  # value, standard error, 95 % interval

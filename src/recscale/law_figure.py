@@ -87,6 +87,7 @@ def _curve(axis: Axes, table: pd.DataFrame, fit: Fit, y_name: str) -> None:
     axis.fill_between(band["x"][inside], band["lo"][inside], band["hi"][inside], color=INK, alpha=0.15, lw=0)
     _runs(axis, table, "x", "measured")
     axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter(ticker.NullFormatter())
     axis.set_xlabel(fit.x)
     axis.set_ylabel(y_name)
     axis.legend()
@@ -107,6 +108,7 @@ def _residuals(axis: Axes, table: pd.DataFrame, fit: Fit) -> None:
     _runs(axis, shown, fit.shape.axes[0], "off")
     axis.axhline(0, color=GREY, lw=0.8)
     axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter(ticker.NullFormatter())
     axis.set_xlabel(fit.x if fit.shape.axes == ("x",) else fit.shape.axes[0])
     axis.set_ylabel("residual (% of predicted)")
 

@@ -23,6 +23,7 @@ from scipy.stats import norm
 from recscale.form import Array, Form
 
 CHUNK = 250_000  # numbers of one Jacobian: those of one chunk stay in a core's cache
+SWEEPS = (1, -1) * 12  # places in a profile from which a neighbour is tried
 STIFF = 1e4  # a pull against the profile's own curvature
 
 
@@ -311,7 +312,11 @@ def profile(best: Array, runs: Runs, kind: int, goals: Array) -> tuple[Array, Ar
     q, _ = quantity(runs, start, kinds, wheres)
     scale = np.maximum(np.abs(goals - q), 1e-9)
     pull = Pull(kinds, wheres, goals, STIFF * max(base, 1e-12) / scale**2)
-    theta, _ = solve(start, runs, None, pull, 1e-9, 200)
+    theta, value = solve(start, runs, None, pull, 1e-9, 200)
+    for shift in SWEEPS:  # a goal far off along a bent valley is reached from its neighbour, not from `best`
+        other, found = solve(np.roll(theta, shift, axis=0), runs, None, pull, 1e-9, 200)
+        theta = np.where((found < value)[:, None], other, theta)
+        value = np.minimum(found, value)
     return quantity(runs, theta, kinds, wheres)[0], objective(theta, runs) - base
 
 
