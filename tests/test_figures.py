@@ -11,16 +11,23 @@ from recscale import marks
 from recscale.errors import InputError
 from recscale.figures import FIGURES, METRICS, Tables, draw
 from recscale.files import write_json
-from recscale.fit import fit_law
 from recscale.laws import Status
+from recscale.metric_map import fit_map
 from recscale.points import settings
 from recscale.schema import SCHEMAS
 from recscale.study import Law, Run, Study, n_non_embedding, select
+from recscale.study_laws import fit_one
 
 SHAPES = [(1, 8), (1, 16), (1, 32), (2, 32), (2, 64), (2, 128)]
+
+
+def law_of(name, column, where, hold_out):
+    return Law(name, "saturating_power", {"x": column}, "test_loss", where, hold_out)
+
+
 LAWS = {
-    "by_N": Law("by_N", "N", "test_loss", {"data_fraction": 1, "learning_rate": 0.01}, 1),
-    "by_D": Law("by_D", "D", "test_loss", {"size": "1x16", "learning_rate": 0.01}, 0),
+    "by_N": law_of("by_N", "N", {"data_fraction": 1, "learning_rate": 0.01}, {"x": 1}),
+    "by_D": law_of("by_D", "D", {"size": "1x16", "learning_rate": 0.01}, {}),
 }
 REFERENCES = {
     "popularity": {"test": {"loss": 7.5, "HR@10": 0.04, "NDCG@10": 0.02}},
@@ -56,9 +63,7 @@ def make(diverged=(), shapes=SHAPES, laws=LAWS, references=REFERENCES):
     absent = [column for column in ("test_loss", *METRICS) if column not in table]
     table[absent] = np.nan
     for name, law in laws.items():
-        chosen = table[table["run"].isin(select(law, study.runs))]
-        x, y = chosen[law.x].to_numpy(float), chosen[law.y].to_numpy(float)
-        fits[name] = fit_law(x, y, law=name, x_name=law.x, hold_out=law.hold_out)
+        fits[name] = fit_one(law, study, table)
     return Tables(study, table, pd.DataFrame(curves), references, fits)
 
 
@@ -105,6 +110,45 @@ def test_every_figure_is_a_png_a_pdf_and_a_csv_and_the_same_again(name, tables, 
     assert before[2].startswith(b"\x89PNG")
     drawn(tables, name, tmp_path)
     assert [path.read_bytes() for path in made] == before
+
+
+def test_each_law_has_a_figure_of_its_own(tables, tmp_path):
+    csv = drawn(tables, "fit_by_N", tmp_path)
+    fit = tables.fits["by_N"]
+    assert csv.loc[csv["series"] == "band", "predicted"].tolist() == fit.band["mid"]
+    assert (csv["series"] == "held_out").sum() == len(fit.held_out) == 1
+
+
+def test_exponents_are_those_of_the_fits_one_row_each(tables, tmp_path):
+    csv = drawn(tables, "exponents", tmp_path).set_index("law")
+    assert list(csv.index) == [name for name, fit in tables.fits.items() if fit.parameters]
+    for name, row in csv.iterrows():
+        fit = tables.fits[name]
+        assert row["exponent"] == fit.parameters["alpha"]
+        assert row["status"] == fit.status
+        ends = [None if np.isnan(end) else end for end in row[["lo", "hi"]]]
+        assert ends == fit.intervals["alpha"]
+        assert row["of"] == LAWS[name].columns
+
+
+def test_without_laws_the_figure_of_exponents_is_empty_and_says_why():
+    _, csv = FIGURES["exponents"](make(laws={}))
+    assert csv.empty
+    figure, csv = FIGURES["exponents"](make(diverged=set(make().study.runs)))
+    assert csv.empty
+    assert "by_N: refused" in figure.get_supxlabel()
+
+
+def test_loss_to_metric_is_the_map_and_says_which_runs_are_in_it(tables, tmp_path):
+    csv = drawn(tables, "loss_to_metric", tmp_path)
+    hits = csv[csv["metric"] == "HR@10"]
+    runs, line = hits[hits["series"].isin(["run", "not_used"])], hits[hits["series"] == "map"]
+    found = fit_map("HR@10", runs["test_loss"], runs["value"], REFERENCES["popularity"]["test"]["loss"])
+    assert (runs["series"] == "run").sum() == found.runs
+    assert (runs.loc[runs["series"] == "not_used", "test_loss"] > found.threshold).all()
+    assert line["value"].tolist() == pytest.approx(found.predict(line["test_loss"]).tolist())
+    assert (line["lo"] < line["value"]).all()
+    assert (line["value"] < line["hi"]).all()
 
 
 def test_an_unknown_figure_is_one_line_with_the_known_ones(tables, tmp_path):
@@ -209,13 +253,16 @@ def test_diverged_runs_are_counted_and_named_and_not_drawn(name):
     assert set(csv[csv["run"] == gone]["series"]) == {"diverged"}
 
 
-@pytest.mark.parametrize("name", FIGURES)
+OF_RUNS = [name for name in FIGURES if name != "exponents"]
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
 def test_a_study_whose_every_run_diverged_still_draws(name, tmp_path):
     tables = make(diverged=set(make().study.runs))
     assert drawn(tables, name, tmp_path)["series"].isin(["diverged", "reference"]).all()
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", OF_RUNS)
 def test_one_size_and_no_law(name):
     _, csv = FIGURES[name](make(shapes=[(1, 16)], laws={}))
     assert not csv["series"].isin(["line", "predicted", "fitted", "held_out"]).any()

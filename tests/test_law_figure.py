@@ -2,9 +2,7 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from recscale.errors import InputError
 from recscale.fit import fit_law
 from recscale.law_figure import draw
 
@@ -30,7 +28,11 @@ def test_the_csv_holds_the_runs_the_band_the_held_out_and_the_profile(tmp_path):
     assert (tmp_path / "law.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_no_law_no_figure(tmp_path):
-    with pytest.raises(InputError, match="no law to draw"):
-        draw(fit_law(SIZES, np.full(16, 5.0), law="flat"), "loss", tmp_path / "law.png")
-    assert not list(tmp_path.iterdir())
+def test_without_a_law_the_figure_has_the_runs_and_says_why(tmp_path):
+    fit = fit_law(SIZES, np.full(16, 5.0), law="flat")
+    assert fit.parameters is None
+    draw(fit, "loss", tmp_path / "law.png")
+    csv = pd.read_csv(tmp_path / "law.csv")
+    assert set(csv["series"]) == {"fitted"}
+    assert csv["measured"].tolist() == [5.0] * 16
+    assert (tmp_path / "law.pdf").read_bytes().startswith(b"%PDF")

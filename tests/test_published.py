@@ -5,8 +5,8 @@ import pytest
 
 from conftest import REPO
 from recscale import study
-from recscale.fit import fit_law
 from recscale.laws import Fit, summary
+from recscale.study_laws import fit_one
 
 PUBLISHED = REPO / "results/published"
 
@@ -17,13 +17,12 @@ def test_the_laws_of_quick_are_those_of_its_published_points_and_of_the_readme()
     assert set(points["run"]) == set(quick.runs)
     readme = (REPO / "README.md").read_text()
     for name, law in quick.laws.items():
-        chosen = points[points["run"].isin(study.select(law, quick.runs))]
-        x, y = chosen[law.x].to_numpy(float), chosen[law.y].to_numpy(float)
-        again = fit_law(x, y, law=name, x_name=law.x, hold_out=law.hold_out)
+        again = fit_one(law, quick, points)
         published = Fit.read(PUBLISHED / f"quick/laws/{name}.json")
         assert again.parameters == pytest.approx(published.parameters, rel=1e-3)
         assert summary(again) == summary(published)
-        assert summary(published) in readme
+        if set(law.x) == {"x"} and law.columns in ("N", "D"):
+            assert summary(published) in readme
 
 
 @pytest.mark.parametrize("name", ["quick", "quick-lr"])

@@ -23,6 +23,7 @@ GOOD = {
     "grid": [{"sizes": "all"}, {"sizes": ["1x8"], "seed": [2, 3], "data_fraction": 0.5}],
     "laws": {"loss_vs_N": {"x": "N", "where": {"data_fraction": 1, "seed": 1}, "hold_out": 1}},
 }
+JOINT = {"form": "hoffmann", "x": {"N": "N", "D": "D"}}
 
 
 def write(tmp_path, content):
@@ -112,7 +113,10 @@ def test_every_key_is_in_the_spec(run, key):
             {"run": {"n_heads": 3}, "grid": [{"sizes": ["1x8"]}]},
             r"1x8: n_heads: 3 does not divide the width 8",
         ),
-        ({"laws": {"a": {"x": "n"}}}, r"laws\.a\.x: 'n' is not one of \['N', 'N_total', 'D', 'C'\]"),
+        (
+            {"laws": {"a": {"x": "n"}}},
+            r"laws\.a\.x: 'n' is not one of \['N', 'N_total', 'D', 'D_se",
+        ),
         ({"laws": {"a": {"x": "N", "where": {"size": "3x3"}}}}, r"laws\.a\.where: selects none"),
         ({"run": {"seed": 1.5}}, r"seed: 1\.5 is not of type 'integer'"),
         ({"run": {"epochs": True}}, r"epochs: True is not of type 'integer'"),
@@ -130,6 +134,23 @@ def test_every_key_is_in_the_spec(run, key):
             {"laws": {"a": {"x": "N", "where": {"data_fraction": 1}, "hold_out": 9}}},
             r"laws\.a\.hold_out: 9 of 2 N leaves none",
         ),
+        (
+            {"laws": {"a": {"x": "N", "form": "cubic"}}},
+            r"laws\.a\.form: cubic is not one of saturating_power, power_constant",
+        ),
+        (
+            {"laws": {"a": {"x": "N", "form": "hoffmann"}}},
+            r"laws\.a\.x: hoffmann, L\(N, D\) = .*, needs a column for each of N, D",
+        ),
+        ({"laws": {"a": {"x": {"N": "N", "D": "E"}}}}, r"laws\.a\.x\.D: 'E' is not one of"),
+        (
+            {"laws": {"a": {"x": "N", "y": "HR@10"}}},
+            r"laws\.a\.form: saturating_power is none for HR@10; legal: log_linear, sigmoid, ceiling",
+        ),
+        ({"laws": {"a": {"x": "N", "form": "sigmoid"}}}, r"sigmoid is none for test_loss; legal: satur"),
+        ({"laws": {"a": JOINT | {"hold_out": {"U": 1}}}}, r"laws\.a\.hold_out: U is not one of N, D"),
+        ({"laws": {"a": JOINT | {"hold_out": {"D": 2}}}}, r"laws\.a\.hold_out: 2 of 2 D leaves none"),
+        ({"laws": {"a": JOINT}, "grid": [{"epochs": [1, 2]}]}, r"laws\.a\.where: mixes epochs 1, 2"),
         (
             {"grid": [{"learning_rate": [0.1, 0.2]}], "laws": {"a": {"x": "N"}}},
             r"laws\.a\.where: mixes learning_rate 0\.1, 0\.2 of 1x8",
@@ -341,3 +362,13 @@ def test_a_study_cannot_take_a_folder_of_results(tmp_path):
     (tmp_path / "data.yaml").write_text(yaml.safe_dump(GOOD))
     with pytest.raises(InputError, match="cannot be named data"):
         study.load(tmp_path / "data.yaml")
+
+
+def test_a_law_of_two_axes_takes_runs_of_all_sizes_and_all_data(tmp_path):
+    seen = JOINT | {"x": {"N": "N", "D": "D_seen"}, "hold_out": {"N": 1}}
+    content = GOOD | {"laws": {"joint": seen}, "grid": [{"epochs": [1, 2], "data_fraction": [0.5, 1]}]}
+    loaded = study.load(write(tmp_path, content))
+    law = loaded.laws["joint"]
+    assert len(study.select(law, loaded.runs)) == 8
+    assert (law.columns, law.hold_out) == ("N, D_seen", {"N": 1})
+    assert loaded.figures == ("fit_joint",)

@@ -146,26 +146,11 @@ def fit(args: argparse.Namespace) -> None:
 
 
 def _fit_study(args: argparse.Namespace) -> None:
-    import pandas as pd
-
-    from recscale.fit import fit_law
-    from recscale.laws import summary
+    from recscale import study_laws
 
     if args.points is None or args.out is None:
         raise InputError("fit: a study needs both --points FILE and --out FOLDER")
-    content = study.load(args.source)
-    axes = {axis for law in content.laws.values() for axis in (law.x, law.y)}
-    points = files.read_table(args.points, "run", *sorted(axes))
-    rows = []
-    for law in content.laws.values():
-        chosen = points[points["run"].isin(study.select(law, content.runs))]
-        x, y = chosen[law.x].to_numpy(float), chosen[law.y].to_numpy(float)
-        result = fit_law(x, y, law=law.name, x_name=law.x, hold_out=law.hold_out)
-        files.write_json(args.out / f"{law.name}.json", result.to_json())
-        rows.append({"law": law.name, "status": result.status, "result": summary(result)})
-        _say(summary(result))
-    with files.atomic(args.out / "laws.csv") as part:
-        pd.DataFrame(rows, columns=["law", "status", "result"]).to_csv(part, index=False)
+    study_laws.fit(study.load(args.source), args.points, args.out, _say)
 
 
 def forecast(args: argparse.Namespace) -> None:
@@ -189,9 +174,6 @@ def plot(args: argparse.Namespace) -> None:
     from recscale import figures
 
     content = study.load(args.study)
-    if args.figure not in figures.FIGURES:
-        known = ", ".join(figures.FIGURES)
-        raise InputError(f"{args.study}: figures: {args.figure} is not one of {known}")
     figures.draw(args.figure, content, args.results, args.out)
 
 

@@ -25,6 +25,7 @@ from recscale import marks
 from recscale.errors import InputError
 from recscale.files import atomic, read_json, read_table
 from recscale.laws import Fit, Status, summary
+from recscale.metric_map import fit_map
 from recscale.study import Run, Study, select
 
 STYLE: dict[Any, Any] = {
@@ -51,7 +52,7 @@ class Tables:
 
     def laws(self, x: str) -> list[str]:
         """Names of the laws of test loss against x."""
-        return [k for k, v in self.study.laws.items() if (v.x, v.y) == (x, "test_loss")]
+        return [k for k, v in self.study.laws.items() if (v.x, v.y) == ({"x": x}, "test_loss")]
 
     def selected(self, *laws: str) -> set[str]:
         """Names of the runs that any of these laws is about."""
@@ -256,6 +257,84 @@ def learning_rates(tables: Tables) -> Drawn:
     return figure, _named(table, "learning_rate", "valid_loss")
 
 
+def exponents(tables: Tables) -> Drawn:
+    """The exponents of all laws of the study with their intervals, a row each."""
+    rows: list[dict[str, Any]] = []
+    for name, fit in tables.fits.items():
+        columns = list(tables.study.laws[name].x.values())
+        for parameter in fit.shape.parameters:
+            if parameter.name not in ("alpha", "beta") or not fit.parameters:
+                continue
+            both = parameter.meaning == "exponent of N and D"
+            of = " and ".join(columns[:2]) if both else columns[parameter.name == "beta"]
+            lo, hi = fit.intervals[parameter.name]
+            row = {"law": name, "form": fit.form, "of": of, "exponent": fit.parameters[parameter.name]}
+            rows.append(row | {"lo": lo, "hi": hi, "status": str(fit.status)})
+    table = pd.DataFrame(rows, columns=["law", "form", "of", "exponent", "lo", "hi", "status"])
+    table = table.astype(dict.fromkeys(("exponent", "lo", "hi"), float))
+    figure = Figure(figsize=(5, 0.9 + 0.34 * max(1, len(table))), layout="constrained")
+    axis = figure.subplots()
+    reach = table[["exponent", "lo", "hi"]].to_numpy()
+    reach = reach[np.isfinite(reach)]
+    low, high = (0.0, 1.0) if not len(reach) else (min(0.0, reach.min()), 1.05 * reach.max())
+    for place, row in enumerate(table.itertuples()):
+        ink, sure = OKABE_ITO[0], row.status == Status.CONVERGED
+        ends = [low if np.isnan(row.lo) else row.lo, high if np.isnan(row.hi) else row.hi]
+        axis.plot(ends, [place, place], "-" if sure else ":", color=ink)
+        for end, marker, known in ((ends[0], "<", row.lo), (ends[1], ">", row.hi)):
+            axis.plot(end, place, "|" if np.isfinite(known) else marker, color=ink, ms=5)
+        axis.plot(row.exponent, place, "o", color=ink, mfc=ink if sure else "white", ms=5)
+    names = [f"{row.law}: {row.of}" for row in table.itertuples()]
+    axis.set_yticks(range(len(table)), names)
+    axis.set_ylim(max(0, len(table) - 1) + 0.6, -0.6)
+    axis.set_xlim(low, high)
+    level = {fit.level for fit in tables.fits.values()}
+    axis.set_xlabel(f"exponent, {'/'.join(f'{100 * one:g}' for one in sorted(level)) or '90'} % interval")
+    notes = [f"{law}: {fit.status}" for law, fit in tables.fits.items() if fit.status is not Status.CONVERGED]
+    if notes:
+        notes = ["; ".join(notes) + (" (open, dotted: read with care)" if len(table) else "")]
+    _finish(figure, tables, "Exponents", table.assign(series="", run=""), [], notes=notes)
+    return figure, table
+
+
+def loss_to_metric(tables: Tables) -> Drawn:
+    """HR@10 and NDCG@10 of test against the test loss, a panel each, with the maps that a forecast uses."""
+    inks, parts, notes = _inks(tables), [], []
+    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    axes = figure.subplots(2, sharex=True)
+    popularity = tables.references["popularity"]["test"]["loss"]
+    runs = tables.points[np.isfinite(tables.points["test_loss"])]
+    for axis, metric in zip(axes, METRICS, strict=True):
+        part = _runs(tables, runs, "test_loss", metric)
+        try:
+            found = fit_map(metric, part["x"], part["y"], popularity)
+        except InputError as error:  # too few runs: a figure of what there is
+            notes.append(str(error))
+        else:
+            at = np.linspace(found.low, found.high, 41)
+            lo, hi = found.interval(at, 0.9)
+            line = pd.DataFrame({"x": at, "y": found.predict(at), "lo": lo, "hi": hi}).assign(series="map")
+            part.loc[part["x"] > found.threshold, "series"] = "held_out"  # drawn open
+            part = pd.concat([part, line.reindex(columns=COLUMNS)])
+            axis.plot(at, line["y"], color=marks.GREY, zorder=2)
+            axis.fill_between(at, lo, hi, color=marks.GREY, alpha=0.2, lw=0)
+            notes.append(f"{metric}: {found.runs} runs, error of a run left out {100 * found.error:.1f} %")
+        marks.draw_runs(axis, part, _by_run(part, inks))
+        part["series"] = part["series"].replace("held_out", "not_used")
+        axis.set_ylim(0, 1.08 * max([0.01, *part["y"].dropna()]))
+        axis.set_ylabel(f"test {metric}")
+        parts.append(part.assign(metric=metric))
+    table = pd.concat(parts)
+    axes[-1].set_xlabel("test loss (nats)")
+    band: list[Any] = [Patch(color=marks.GREY, alpha=0.3, linewidth=0, label="map, 90 % of runs")]
+    if (table["series"] == "not_used").any():
+        label = "nearer popularity,\nnot used"
+        band.append(Line2D([], [], marker="o", mfc="none", mec=marks.GREY, ms=5, linestyle="", label=label))
+    handles = band if (table["series"] == "map").any() else []
+    _finish(figure, tables, "From loss to ranking", table, handles, inks, notes)
+    return figure, _named(table, "test_loss", "value")
+
+
 FIGURES: dict[str, Callable[[Tables], Drawn]] = {
     "loss_vs_n": loss_vs_n,
     "loss_vs_d": loss_vs_d,
@@ -263,15 +342,24 @@ FIGURES: dict[str, Callable[[Tables], Drawn]] = {
     "loss_vs_epochs": loss_vs_epochs,
     "metrics_vs_n": metrics_vs_n,
     "learning_rates": learning_rates,
+    "exponents": exponents,
+    "loss_to_metric": loss_to_metric,
 }
+OF_A_LAW = "fit_"  # followed by the name of a law: its own figure
 
 
 def draw(name: str, study: Study, results: Path, out: Path) -> None:
     """Write figure `name` of a study to `out`, a .png path, with the .pdf and .csv beside it.
 
     Reads {points,curves}.parquet, references.json and laws/*.json of the folder `results`.
-    Raises InputError for a name that is not in FIGURES.
+    Raises InputError for a name that is not in FIGURES, nor fit_ and the name of a law.
     """
+    law = study.laws.get(name.removeprefix(OF_A_LAW)) if name.startswith(OF_A_LAW) else None
+    if law is not None:
+        from recscale import law_figure  # which takes its looks from here
+
+        law_figure.draw(Fit.read(results / "laws" / f"{law.name}.json"), law.y, out)
+        return
     if name not in FIGURES:
         raise InputError(f"{out}: figure {name} is not one of {', '.join(FIGURES)}")
     points = read_table(results / "points.parquet", "run", "size", "N", "D")
@@ -327,7 +415,7 @@ def _law(name: str, fit: Fit, with_e: bool) -> pd.DataFrame:
         curve = zip(*(fit.band[key] for key in ("x", "mid", "lo", "hi")), strict=True)
         rows += [("line", *point) for point in curve]
         rows += [("predicted", h["x"], h["predicted"], *h["interval"]) for h in fit.held_out]
-        ends = fit.intervals["E"]
+        ends = fit.intervals.get("E", [None, None])  # not every form has one
         if with_e and fit.status is Status.CONVERGED and None not in ends:
             rows.append(("irreducible_loss", None, fit.parameters["E"], *ends))
     table = pd.DataFrame(rows, columns=["series", "x", "y", "lo", "hi"]).assign(name=name)

@@ -11,7 +11,6 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recscale.errors import InputError
 from recscale.figures import OKABE_ITO, STYLE, save
 from recscale.laws import Fit, summary
 from recscale.marks import GREY, LINE
@@ -32,7 +31,9 @@ def numbers(fit: Fit, y_name: str) -> pd.DataFrame:
             {"series": "held_out", **{axis: entry[axis] for axis in axes}, "measured": entry["measured"]}
         )
         rows[-1] |= {"lo": lo, "hi": hi}
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=["series", *axes, "measured", "lo", "hi"])
+    if fit.parameters is None:
+        return table.assign(y=y_name)
     table["predicted"] = fit.predict({axis: table[axis].to_numpy(float) for axis in axes})
     parts = [table]
     if fit.band:
@@ -43,14 +44,18 @@ def numbers(fit: Fit, y_name: str) -> pd.DataFrame:
 
 
 def draw(fit: Fit, y_name: str, out: Path) -> None:
-    """Write the figure to `out`, a .png path, with .pdf and .csv beside it.
-
-    Raises InputError where there is no law.
-    """
-    if fit.parameters is None:
-        raise InputError(f"{out}: no law to draw: {fit.meaning}")
+    """Write the figure to `out`, a .png path, with .pdf and .csv beside it; without a law, its runs."""
     table = numbers(fit, y_name)
     with matplotlib.rc_context(STYLE):
+        if fit.parameters is None:
+            figure = Figure(figsize=(3.6, 2.9), layout="constrained")
+            axis, x = figure.subplots(), fit.shape.axes[0]
+            _runs(axis, table, x, "measured")
+            _log_x(axis, fit)
+            axis.set_ylabel(y_name)
+            figure.suptitle(summary(fit), fontsize=7.5, wrap=True)
+            save(figure, table, out)
+            return
         figure = Figure(figsize=(7.2, 2.9 if fit.profile is None else 5.0), layout="constrained")
         grid = figure.subplots(1 if fit.profile is None else 2, 2, squeeze=False)
         (_curve if fit.band else _against)(grid[0, 0], table, fit, y_name)
@@ -80,15 +85,20 @@ def _runs(axis: Axes, table: pd.DataFrame, x: str, y: str) -> None:
             )
 
 
+def _log_x(axis: Axes, fit: Fit) -> None:
+    """A logarithmic axis of the first x."""
+    axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axis.set_xlabel(fit.x.split(", ")[0] if len(fit.shape.axes) > 1 else fit.x)
+
+
 def _curve(axis: Axes, table: pd.DataFrame, fit: Fit, y_name: str) -> None:
     band = table[table["series"] == "band"]
     axis.plot(band["x"], band["predicted"], LINE.get(fit.status, ":"), color=INK)
     inside = band["lo"].notna() & band["hi"].notna()
     axis.fill_between(band["x"][inside], band["lo"][inside], band["hi"][inside], color=INK, alpha=0.15, lw=0)
     _runs(axis, table, "x", "measured")
-    axis.set_xscale("log")
-    axis.xaxis.set_minor_formatter(ticker.NullFormatter())
-    axis.set_xlabel(fit.x)
+    _log_x(axis, fit)
     axis.set_ylabel(y_name)
     axis.legend()
 
@@ -107,9 +117,7 @@ def _residuals(axis: Axes, table: pd.DataFrame, fit: Fit) -> None:
     shown = table.assign(off=100 * (table["measured"] / table["predicted"] - 1))
     _runs(axis, shown, fit.shape.axes[0], "off")
     axis.axhline(0, color=GREY, lw=0.8)
-    axis.set_xscale("log")
-    axis.xaxis.set_minor_formatter(ticker.NullFormatter())
-    axis.set_xlabel(fit.x if fit.shape.axes == ("x",) else fit.shape.axes[0])
+    _log_x(axis, fit)
     axis.set_ylabel("residual (% of predicted)")
 
 

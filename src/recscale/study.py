@@ -21,12 +21,12 @@ from recscale.schema import check, read_yaml
 TRAIN_RECIPE = 2
 PREPARE_RECIPE = 1  # the same for prepared data
 
-# Over these keys the runs of one law may differ; learning rates belong to a size.
-LAW_MAY_VARY = {
-    "N": {"n_layers", "d_model", "n_heads", "learning_rate", "seed"},
-    "D": {"data_axis", "data_fraction", "data_seed", "learning_rate", "seed"},
-}
-LAW_MAY_VARY["N_total"] = LAW_MAY_VARY["N"]
+# By column of the points: keys over which the runs of one law of it may differ; learning rates belong
+# to a size. A law of C may mix anything.
+OF_SIZE = {"n_layers", "d_model", "n_heads", "learning_rate", "seed"}
+OF_DATA = {"data_axis", "data_fraction", "data_seed", "learning_rate", "seed"}
+LAW_MAY_VARY = {"N": OF_SIZE, "N_total": OF_SIZE, "D": OF_DATA, "D_seen": OF_DATA | {"epochs"}}
+LOSSES = ("test_loss", "valid_loss")
 DATA_AXES = ("users", "history", "time")
 RESERVED = ("data", "published")  # folders of results/ that are no study
 
@@ -191,13 +191,23 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Law:
-    """What to fit: `y` against `x` over the runs that `where` selects, largest x held out."""
+    """What to fit: `form` of `y` over the runs that `where` selects.
+
+    x: the column of the points for each axis of the form. hold_out: by axis, how many of its largest
+    values are predicted instead of fitted.
+    """
 
     name: str
-    x: str
+    form: str
+    x: Mapping[str, str]
     y: str
     where: Mapping[str, Any]
-    hold_out: int
+    hold_out: Mapping[str, int]
+
+    @property
+    def columns(self) -> str:
+        """The columns of x as text, e.g. `N, D`."""
+        return ", ".join(self.x.values())
 
     def text(self) -> str:
         """Canonical JSON: the same for the same law, whatever the order of its keys."""
@@ -206,7 +216,7 @@ class Law:
 
 @dataclass(frozen=True)
 class Study:
-    """A study: a title, its runs in file order, the laws to fit and the figures to draw."""
+    """A study: a title, its runs in file order, the laws to fit, the figures to draw, each law's too."""
 
     name: str
     title: str
@@ -235,10 +245,7 @@ def load(path: str | Path) -> Study:
             raise InputError(
                 f"{path}: grid: two runs share the folder {name}: {runs[name].spec()} and {run.spec()}"
             )
-    laws = {
-        name: Law(name, law["x"], law.get("y", "test_loss"), law.get("where", {}), law.get("hold_out", 0))
-        for name, law in content.get("laws", {}).items()
-    }
+    laws = {name: _law(name, law, f"{path}: laws.{name}") for name, law in content.get("laws", {}).items()}
     for law in laws.values():
         _check_law(law, runs, f"{path}: laws.{law.name}")
     if path.stem in RESERVED:
@@ -249,7 +256,7 @@ def load(path: str | Path) -> Study:
         content["dataset"],
         runs,
         laws,
-        tuple(content.get("figures", ())),
+        (*content.get("figures", ()), *(f"fit_{law}" for law in laws)),
     )
 
 
@@ -269,6 +276,39 @@ def select(law: Law, runs: Mapping[str, Run]) -> list[str]:
     ]
 
 
+def _law(name: str, keys: Mapping[str, Any], where: str) -> Law:
+    """A law of the file; a lone column or number is that of its first axis.
+
+    Raises InputError where the form has other axes, or is no form for this y.
+    """
+    form, x, y = keys.get("form", "saturating_power"), keys["x"], keys.get("y", LOSSES[0])
+    held = keys.get("hold_out", {})
+    x = x if isinstance(x, Mapping) else {"x": x}
+    if form != "saturating_power" or set(x) != {"x"} or y not in LOSSES:
+        x = _by_axis(form, x, y, where)
+    held = held if isinstance(held, Mapping) else {next(iter(x)): held}
+    for axis in held:
+        if axis not in x:
+            raise InputError(f"{where}.hold_out: {axis} is not one of {', '.join(x)}")
+    return Law(name, form, x, y, keys.get("where", {}), held)
+
+
+def _by_axis(form: str, x: Mapping[str, str], y: str, where: str) -> dict[str, str]:
+    """x in the order of the axes of the form."""
+    from recscale.forms import FORMS  # NumPy, which a study of the usual laws does not need
+
+    if form not in FORMS:
+        raise InputError(f"{where}.form: {form} is not one of {', '.join(FORMS)}")
+    chosen, is_loss = FORMS[form], y in LOSSES
+    if set(x) != set(chosen.axes):
+        needs = "a column" if chosen.axes == ("x",) else f"a column for each of {', '.join(chosen.axes)}"
+        raise InputError(f"{where}.x: {form}, {chosen.formula.split(';')[0]}, needs {needs}")
+    legal = [f.name for f in FORMS.values() if not (f.rises if is_loss else f.positive)]
+    if form not in legal:
+        raise InputError(f"{where}.form: {form} is none for {y}; legal: {', '.join(legal)}")
+    return {axis: x[axis] for axis in chosen.axes}
+
+
 def _check_law(law: Law, runs: Mapping[str, Run], where: str) -> None:
     """Raise InputError where a law would mix runs that do not belong on one curve."""
     legal = ["size", *(field.name for field in fields(Run))]
@@ -282,7 +322,8 @@ def _check_law(law: Law, runs: Mapping[str, Run], where: str) -> None:
     chosen = [runs[name] for name in select(law, runs)]
     if not chosen:
         raise InputError(f"{where}.where: selects none of the {len(runs)} runs")
-    if law.x == "D":
+    columns = set(law.x.values())
+    if columns & {"D", "D_seen"}:
         axes = {run.data_axis for run in chosen if run.data_fraction < 1}
         if "history" in axes:
             raise InputError(
@@ -291,21 +332,31 @@ def _check_law(law: Law, runs: Mapping[str, Run], where: str) -> None:
             )
         if len(axes) > 1:
             raise InputError(f"{where}.where: mixes data_axis {_list(axes)}; name one of them")
-    if law.x in LAW_MAY_VARY:
+    if columns <= set(LAW_MAY_VARY):
+        may_vary = set().union(*(LAW_MAY_VARY[column] for column in columns))
         for key in asdict(chosen[0]):
             found = {getattr(run, key) for run in chosen}
-            if key not in LAW_MAY_VARY[law.x] and len(found) > 1:
+            if key not in may_vary and len(found) > 1:
                 raise InputError(f"{where}.where: mixes {key} {_list(found)}; name one of them")
         rates: dict[Any, set[float]] = {}
         for run in chosen:
-            of = (run.size, run.data_axis, run.data_fraction, run.data_seed, run.seed)
+            of = (run.size, run.epochs, run.data_axis, run.data_fraction, run.data_seed, run.seed)
             rates.setdefault(of, set()).add(run.learning_rate)
         for (size, *_), found_rates in rates.items():
             if len(found_rates) > 1:
                 raise InputError(f"{where}.where: mixes learning_rate {_list(found_rates)} of {size}")
-    distinct = len({(run.data_fraction, run.data_seed) if law.x == "D" else run.size for run in chosen})
-    if law.hold_out >= distinct:
-        raise InputError(f"{where}.hold_out: {law.hold_out} of {distinct} {law.x} leaves none to fit")
+    for axis, number in law.hold_out.items():
+        distinct = len({_place(run, law.x[axis]) for run in chosen})
+        if number >= distinct:
+            raise InputError(f"{where}.hold_out: {number} of {distinct} {law.x[axis]} leaves none to fit")
+
+
+def _place(run: Run, column: str) -> tuple[Any, ...]:
+    """What decides a run's value in a column of the points."""
+    size, data = (run.size,), (run.data_fraction, run.data_seed)
+    return {"N": size, "N_total": size, "D": data, "D_seen": (*data, run.epochs)}.get(
+        column, (*size, *data, run.epochs)
+    )
 
 
 def _list(values: Iterable[Any]) -> str:

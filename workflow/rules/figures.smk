@@ -12,7 +12,10 @@ rule plot:
         curves=f"{OUT}/curves.parquet",
         references=f"{OUT}/references.json",
         laws=expand("{out}/laws/{law}.json", out=OUT, law=STUDY.laws),
-        code=["src/recscale/figures.py", "src/recscale/marks.py"],
+        code=[
+            f"src/recscale/{name}.py"
+            for name in ("figures", "marks", "law_figure", "metric_map")
+        ],
     output:
         f"{OUT}/figures/{{figure}}.pdf",
         f"{OUT}/figures/{{figure}}.csv",

@@ -38,7 +38,15 @@ rule fit:
         points=f"{OUT}/points.parquet",
         code=[
             f"src/recscale/{name}.py"
-            for name in ("form", "forms", "solver", "intervals", "laws", "fit")
+            for name in (
+                "form",
+                "forms",
+                "solver",
+                "intervals",
+                "laws",
+                "fit",
+                "study_laws",
+            )
         ],
     output:
         expand("{out}/laws/{law}.json", out=OUT, law=STUDY.laws),
