@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import REPO
-from recscale import execution, measure, plan, study
+from recscale import cost, execution, measure, plan, study
 from recscale.errors import InputError
 from recscale.loss import FILL
 from recscale.model import Decoder
@@ -26,9 +26,9 @@ from recscale.train import train
 from recscale.trainer import Trainer
 from test_main import one_line, recscale
 
-H100 = plan.DEVICES["H100"]
+H100 = cost.DEVICES["H100"]
 RUN = Run("made-up", 2, 48, 0.01, n_heads=4, batch_size=8)
-SMALL = plan.Counts(200, 30, 4000)
+SMALL = cost.Counts(200, 30, 4000)
 
 
 def cpu(precision, **more):
@@ -48,7 +48,7 @@ def trainer(run, n_items, folder, how):
 def test_parameters_are_the_models(shape):
     (row,) = plan.plan(
         study.Study("s", "", "x", {"r": Run("x", shape[0], shape[1], 0.1, n_heads=shape[2])}, {}, ()),
-        plan.Counts(100, 1000, 9000), REPO / "none", H100, plan.computed(H100, 1, 1, {}),
+        cost.Counts(100, 1000, 9000), REPO / "none", H100, cost.computed(H100, 1, 1, {}),
     )  # fmt: skip
     model = Decoder(1000, *shape, 50)
     assert (row["N"], row["parameters"]) == tuple(model.counts().values())
@@ -81,7 +81,7 @@ def test_activations_are_what_torch_saves(more, precision, tmp_path):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         made.objective(batch.inputs, batch.places, batch.target)
     torch_bytes = sum(storage.nbytes() for storage in saved.values())
-    assert plan.activations(run, run.batch_size, made.how) == pytest.approx(torch_bytes, rel=0.01)
+    assert cost.activations(run, run.batch_size, made.how) == pytest.approx(torch_bytes, rel=0.01)
 
 
 class Traffic(TorchDispatchMode):
@@ -126,7 +126,7 @@ def test_a_layers_bytes_are_those_of_its_operations(precision, tmp_path):
         return counted[1] - counted[0]
 
     per_position = (layer(64, 4, 16) - layer(64, 4, 8)) / (8 * 50)
-    formula = 64 * plan.LAYER_BYTES[e] + 4 * 50 * plan.SCORE_BYTES[e]
+    formula = 64 * cost.LAYER_BYTES[e] + 4 * 50 * cost.SCORE_BYTES[e]
     assert formula == pytest.approx(per_position, rel=0.01)
 
 
@@ -142,26 +142,26 @@ def test_the_flops_timed_are_those_of_torch(tmp_path):
     with FlopCounterMode(display=False) as counter:
         made._step(made.legs[0])
     nothing = (0.0, 0.0)
-    costs = plan.Costs(1.0, nothing, (nothing, nothing), score=0.0, attention=1.0)
-    products = plan.Device("p", "cpu", costs, costs, math.inf, math.inf, 0.0)
-    timed = plan.step_seconds(products, how, run, 1000, run.batch_size * run.max_len) / plan.UNCOUNTED
+    costs = cost.Costs(1.0, nothing, (nothing, nothing), score=0.0, attention=1.0)
+    products = cost.Device("p", "cpu", costs, costs, math.inf, math.inf, 0.0)
+    timed = cost.step_seconds(products, how, run, 1000, run.batch_size * run.max_len) / cost.UNCOUNTED
     assert timed == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
 def test_assumed_costs_are_narrow_products_and_bytes():
     """By hand, at width 48 and 1000 items: d / (d + NARROW) of the rate of products, and what is moved."""
-    costs, slower = plan.assumed(2, 1e12, 1e11), 1 + plan.NARROW / 48
-    layer = 72 * 48**2 * slower / 1e12 + 48 * plan.LAYER_BYTES[2] / 1e11
+    costs, slower = cost.assumed(2, 1e12, 1e11), 1 + cost.NARROW / 48
+    layer = 72 * 48**2 * slower / 1e12 + 48 * cost.LAYER_BYTES[2] / 1e11
     assert costs.layer_seconds(48) == pytest.approx(layer)
     assert costs.logit_seconds(48, 1000) == pytest.approx(6 * 48 * slower / 1e12 + 10 / 1e11)
-    assert (costs.score, costs.attention) == (plan.SCORE_BYTES[2] / 1e11, 0.4e12)
+    assert (costs.score, costs.attention) == (cost.SCORE_BYTES[2] / 1e11, 0.4e12)
 
 
 def test_measured_costs_hold_at_their_ends_and_between():
-    costs = plan.Costs(math.inf, (2.0, 4.0), ((1.0, 3.0), (5.0, 9.0)), score=0.0)
+    costs = cost.Costs(math.inf, (2.0, 4.0), ((1.0, 3.0), (5.0, 9.0)), score=0.0)
     layers = [costs.layer_seconds(d) / d for d in (8, 64, 128, 256, 1200)]
     assert layers == pytest.approx([2, 2, 3, 4, 4])
-    few, many = plan.ITEMS
+    few, many = cost.ITEMS
     between = math.sqrt(few * many)
     logits = {
         (8, 100): 1,
@@ -184,39 +184,39 @@ RUNS = st.builds(
 @given(RUNS, st.sampled_from(["n_layers", "d_model", "batch_size"]), st.sampled_from(["bfloat16", "float32"]))
 def test_more_takes_more(run, key, precision):
     how, larger = cpu(precision), dataclasses.replace(run, **{key: 2 * getattr(run, key)})
-    data = plan.Counts(1000, 2000, 100_000)
-    costs = (plan.assumed(e, products, 1e10) for e, products in ((2, 1e11), (4, 5e10)))
-    slow = plan.Device("slow", "cpu", next(costs), next(costs), 1e10, 1e10, 1e-6, 1e8)
-    for estimate in (plan.step_seconds(slow, how, run, 2000, 50), plan.run_seconds(slow, how, run, data)):
+    data = cost.Counts(1000, 2000, 100_000)
+    costs = (cost.assumed(e, products, 1e10) for e, products in ((2, 1e11), (4, 5e10)))
+    slow = cost.Device("slow", "cpu", next(costs), next(costs), 1e10, 1e10, 1e-6, 1e8)
+    for estimate in (cost.step_seconds(slow, how, run, 2000, 50), cost.run_seconds(slow, how, run, data)):
         assert 0 < estimate < math.inf
-    assert plan.step_seconds(slow, how, larger, 2000, 50) > plan.step_seconds(slow, how, run, 2000, 50)
-    assert plan.step_bytes(larger, 2000, how) >= plan.step_bytes(run, 2000, how)
-    assert plan.run_bytes(larger, data, how) >= plan.run_bytes(run, data, how)
-    assert plan.activations(larger, larger.batch_size, how) > plan.activations(run, run.batch_size, how)
+    assert cost.step_seconds(slow, how, larger, 2000, 50) > cost.step_seconds(slow, how, run, 2000, 50)
+    assert cost.step_bytes(larger, 2000, how) >= cost.step_bytes(run, 2000, how)
+    assert cost.run_bytes(larger, data, how) >= cost.run_bytes(run, data, how)
+    assert cost.activations(larger, larger.batch_size, how) > cost.activations(run, run.batch_size, how)
     again = dataclasses.replace(how, recompute=True)
-    assert plan.step_seconds(slow, again, run, 2000, 50) > plan.step_seconds(slow, how, run, 2000, 50)
+    assert cost.step_seconds(slow, again, run, 2000, 50) > cost.step_seconds(slow, how, run, 2000, 50)
     if run.n_layers >= 4:  # of few layers, what is computed again is most of what would be kept
-        assert plan.step_bytes(larger, 2000, again) <= plan.step_bytes(larger, 2000, how)
+        assert cost.step_bytes(larger, 2000, again) <= cost.step_bytes(larger, 2000, how)
     more = dataclasses.replace(data, targets=2 * data.targets)
-    assert plan.run_seconds(slow, how, run, more) > plan.run_seconds(slow, how, run, data)
+    assert cost.run_seconds(slow, how, run, more) > cost.run_seconds(slow, how, run, data)
 
 
 def test_several_devices_divide_the_work_and_pay_for_the_exchange():
     large = Run("x", 48, 1200, 1e-4, n_heads=24, batch_size=1024)
-    one, eight = (plan.computed(H100, n, 1, {}) for n in (1, 8))
+    one, eight = (cost.computed(H100, n, 1, {}) for n in (1, 8))
     targets = large.batch_size * 50
-    seconds = [plan.step_seconds(H100, how, large, 26744, targets) for how in (one, eight)]
+    seconds = [cost.step_seconds(H100, how, large, 26744, targets) for how in (one, eight)]
     assert 1 < seconds[0] / seconds[1] < 8
     slow_link = dataclasses.replace(H100, link=1e9)
-    assert plan.step_seconds(slow_link, one, large, 26744, targets) == seconds[0]
-    assert plan.step_seconds(slow_link, eight, large, 26744, targets) > seconds[0]
-    assert plan.step_bytes(large, 26744, eight) < plan.step_bytes(large, 26744, one)
+    assert cost.step_seconds(slow_link, one, large, 26744, targets) == seconds[0]
+    assert cost.step_seconds(slow_link, eight, large, 26744, targets) > seconds[0]
+    assert cost.step_bytes(large, 26744, eight) < cost.step_bytes(large, 26744, one)
     again = dataclasses.replace(one, recompute=True)
-    assert plan.step_bytes(large, 26744, again) < plan.step_bytes(large, 26744, one) / 2
+    assert cost.step_bytes(large, 26744, again) < cost.step_bytes(large, 26744, one) / 2
 
 
 def test_windows_without_the_sequences_are_nearly_those_with_them(ml_1m_data):
-    exact = plan.Counts(ml_1m_data.n_users, ml_1m_data.n_items, 921689, ml_1m_data)
+    exact = cost.Counts(ml_1m_data.n_users, ml_1m_data.n_items, 921689, ml_1m_data)
     for stride in (10, 25, 50):
         for fraction in (1.0, 0.25):
             run = Run("x", 1, 8, 0.1, stride=stride, data_fraction=fraction)
@@ -236,7 +236,7 @@ def test_other_data_axes_have_their_own_windows(ml_1m_dir, axis, stride, targets
     if axis == "history":
         whole = Run("x", 1, 8, 0.1, stride=stride)
         slow = plan.here(1, 0.01)
-        assert plan.step_seconds(slow, cpu("float32"), run, 3700, 32) < plan.step_seconds(
+        assert cost.step_seconds(slow, cpu("float32"), run, 3700, 32) < cost.step_seconds(
             slow, cpu("float32"), whole, 3700, 32
         )
 
@@ -255,11 +255,11 @@ def test_counts_by_what_is_expected_of_a_dataset(tmp_path):
 
 
 def test_devices_and_their_memory():
-    assert {"A100-80GB", "H100", "H200"} == set(plan.DEVICES)
+    assert {"A100-80GB", "H100", "H200"} == set(cost.DEVICES)
     with pytest.raises(InputError, match="--device: H1000 is not one of here, A100-80GB, H100, H200"):
         plan.device("H1000", 1)
     huge = study.Study("s", "", "x", {"r": Run("x", 200, 4800, 1e-4, n_heads=24)}, {}, ())
-    how = plan.computed(H100, 1, 1, {})
+    how = cost.computed(H100, 1, 1, {})
     rows = plan.plan(huge, SMALL, REPO / "none", H100, how)
     assert "! more than the 75 GiB of H100" in plan.text(rows, H100, how)
 
@@ -296,7 +296,7 @@ def test_done_runs_show_what_they_took_and_are_not_to_do(small_data, tmp_path):
     train(run, small_data, tmp_path / "runs/a", 1, print)
     shutil.copytree(tmp_path / "runs/a", tmp_path / "runs/b")  # of another spec: still to do
     content = study.Study("s", "", "made-up", runs, {}, ())
-    how = plan.computed(H100, 2, 1, {})
+    how = cost.computed(H100, 2, 1, {})
     data = plan.counts("made-up", small_data, {})
     rows = plan.plan(content, data, tmp_path / "runs", H100, how)
     point = json.loads((tmp_path / "runs/a/metrics.json").read_text())
@@ -345,11 +345,11 @@ def steps(least, seconds):
 
 steps(5, 0)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-from recscale import plan
+from recscale import cost, plan
 n_items = settings["n_items"]
 
 def estimate():
-    return plan.step_seconds(plan.here(1), how, run, n_items, run.batch_size * run.max_len)
+    return cost.step_seconds(plan.here(1), how, run, n_items, run.batch_size * run.max_len)
 
 ratios, before, measured = [], estimate(), 0
 for _ in range(settings["rounds"]):
@@ -357,7 +357,7 @@ for _ in range(settings["rounds"]):
     after = estimate()
     ratios.append((before + after) / 2 / measured)
     before = after
-memory = plan.step_bytes(run, n_items, how) / peak
+memory = cost.step_bytes(run, n_items, how) / peak
 print(json.dumps({"time": ratios, "step": measured, "peak": peak, "memory": memory}))
 """
 
@@ -424,8 +424,8 @@ def test_a_run_takes_the_memory_that_is_planned(size, precision, ml_1m_dir, tmp_
     apart("-m", "recscale", "train", "--spec", run.spec(), *args)
     point, data = json.loads((out / "metrics.json").read_text()), plan.counts("ml-1m", ml_1m_dir, {})
     here = plan.here(1)
-    memory = plan.run_bytes(run, data, cpu(precision)) / point["peak_memory_bytes"]
-    time = (plan.run_seconds(here, cpu(precision), run, data) - plan.STARTUP) / point["seconds"]
+    memory = cost.run_bytes(run, data, cpu(precision)) / point["peak_memory_bytes"]
+    time = (cost.run_seconds(here, cpu(precision), run, data) - cost.STARTUP) / point["seconds"]
     print(f"{run.size}, {precision}: {point['seconds']:.1f} s, estimate {time:.2f} of it")
     print(f"peak {point['peak_memory_bytes'] / 2**20:.0f} MiB, estimate {memory:.2f} of it")
     assert 0.75 < memory < 1.25

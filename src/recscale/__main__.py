@@ -209,7 +209,7 @@ def bench(args: argparse.Namespace) -> None:
 
 
 def plan(args: argparse.Namespace) -> None:
-    from recscale import plan
+    from recscale import cost, plan
 
     config = schema.read_yaml(args.config, "config")
     named = args.config.parent / "studies" / f"{args.study or config['study']}.yaml"
@@ -221,7 +221,7 @@ def plan(args: argparse.Namespace) -> None:
     data = plan.counts(content.dataset, results / "data" / content.dataset, entry, timed)
     device = plan.device(args.device, args.threads)
     by_hand = {key: getattr(args, key) for key in ("precision", "recompute") if getattr(args, key)}
-    how = plan.computed(device, args.devices, args.threads, by_hand)
+    how = cost.computed(device, args.devices, args.threads, by_hand)
     rows = plan.plan(content, data, results / content.name / "runs", device, how)
     if args.json is not None:
         files.write_json(args.json, rows)

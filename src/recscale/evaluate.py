@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from recscale.batches import Batches
+from recscale.how import BLOCK
 from recscale.model import Decoder
 from recscale.processes import ALONE, Processes
 from recscale.sequences import Sequences, contexts
 
 CUTOFFS = (5, 10, 50)
-BLOCK = 512  # users scored at once, at most
 SCORES = 2**25  # scores at once, at most: 128 MiB, and as much again three times while they are ranked
 METRICS = (
     "loss", *(f"{name}@{k}" for name in ("HR", "NDCG") for k in CUTOFFS), "MRR", "coverage@10"

@@ -13,7 +13,7 @@ import platform
 import resource
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 
 from recscale import __version__
 from recscale.errors import InputError
+from recscale.how import Execution
 from recscale.model import ATTENTION
 
 PRECISION = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -33,26 +34,6 @@ LEGAL: dict[str, tuple[Any, ...]] = {
     "allocator": ("keep", "default"),
     "recompute": (False, True),
 }
-
-
-@dataclass(frozen=True)
-class Execution:
-    """One way to compute a run. `micro_batch`: windows at once, 0 for the whole batch."""
-
-    device: str
-    precision: str
-    attention: str
-    compile: bool
-    allocator: str
-    recompute: bool
-    micro_batch: int
-    threads: int
-    processes: int
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of matrix products; weights, sums and the optimizer are float32 always."""
-        return PRECISION[self.precision]
 
 
 def choose(by_hand: Mapping[str, Any], threads: int) -> Execution:

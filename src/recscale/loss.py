@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 2**28  # of logits at most
-CHUNK_ROWS = 512  # targets at most, on a CPU: the chunk stays in a cache, the products are still large
+from recscale.how import CHUNK_BYTES, CHUNK_ROWS
+
 FILL = 64  # a CPU's last chunk is filled to a multiple: oneDNN compiles and keeps kernels for every shape
 TINY = torch.finfo(torch.float32).tiny
 

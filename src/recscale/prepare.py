@@ -44,13 +44,12 @@ from recscale.errors import InputError
 from recscale.filters import SHORTEST, Union, ahead, filter_rows, find_users
 from recscale.interactions import BLOCK, REJECTED, Chunk, Log
 from recscale.spill import MOST_PARTITIONS, Collision, Parts, Spill
-from recscale.study import PREPARE_RECIPE
+from recscale.study import PREPARE_RECIPE, WITHHELD
 
 Entry = Mapping[str, Any]
 Say = Callable[[str], None]
 Ints = npt.NDArray[np.int64]
 
-WITHHELD = 10  # items of the trajectory task
 GROUP = 2**14  # users of a row group of sequences.parquet
 REJECTED_KEPT = 10_000  # rows of rejected.parquet
 REJECT_ABOVE = 0.01  # share of the rows

@@ -16,7 +16,8 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from recscale.evaluate import BLOCK, metrics
+from recscale.evaluate import metrics
+from recscale.how import BLOCK
 from recscale.sequences import Sequences, contexts
 
 PSEUDO_COUNTS = (1, 3, 10, 30, 100, 300, 1000, 3000)

@@ -24,7 +24,8 @@ from recscale import checkpoint, files, sequences
 from recscale.batches import Batches
 from recscale.errors import InputError, Interrupted
 from recscale.evaluate import evaluate
-from recscale.execution import Execution, machine
+from recscale.execution import machine
+from recscale.how import Execution
 from recscale.loss import cross_entropy_sum
 from recscale.model import ATTENTION, Decoder
 from recscale.processes import Processes
