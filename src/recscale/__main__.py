@@ -154,20 +154,9 @@ def _fit_study(args: argparse.Namespace) -> None:
 
 
 def forecast(args: argparse.Namespace) -> None:
-    from recscale import forecast
-    from recscale.laws import Fit
+    from recscale import law_forecast, study_forecast
 
-    fit = Fit.read(args.law)
-    asked = {axis: value for axis in ("N", "D", "U") if (value := getattr(args, axis)) is not None}
-    if args.flops is not None:
-        best = forecast.allocate(fit, args.flops, args.per_target, args.U)
-        _say(forecast.allocation_text(fit, best, args.U if "U" in fit.shape.axes else None))
-    elif fit.shape.axes == ("x",):
-        if len(asked) + (args.x is not None) != 1:
-            raise InputError(f"forecast: {args.law} is of one axis, {fit.x}: give one value")
-        _say(forecast.text(fit, {"x": next(iter(asked.values()), args.x)}))
-    else:
-        _say(forecast.text(fit, asked))
+    (law_forecast if args.source.endswith(".json") else study_forecast).tell(args, _say)
 
 
 def plot(args: argparse.Namespace) -> None:
@@ -266,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(call=call)
         return added
 
-    datasets = Path("config/datasets.yaml")
+    datasets, config = Path("config/datasets.yaml"), Path("config/config.yaml")
     sub = verb(fetch, "find or download a dataset's files, check them, write source.json")
     sub.add_argument("names", nargs="*", metavar="DATASET", help="a name in the datasets file")
     sub.add_argument("--list", action="store_true", help="only print what to download and where to put it")
@@ -343,8 +332,8 @@ def _parser() -> argparse.ArgumentParser:
     of.add_argument("--points", type=Path, help="reads: points.parquet")
     of.add_argument("--out", type=Path, help="writes: LAW.json each and laws.csv")
 
-    sub = verb(forecast, "what a fitted law says of a run, or the best N and D of a budget")
-    sub.add_argument("law", type=Path, help="reads: a law's JSON, of recscale fit")
+    sub = verb(forecast, "what a fitted law says of a model, or the best N and D of a budget")
+    sub.add_argument("source", help="a study's name, or a law's JSON of recscale fit")
     for axis, text in (
         ("N", "parameters"),
         ("D", "training targets"),
@@ -353,9 +342,21 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub.add_argument(f"--{axis}", type=_amount, help=text)
     sub.add_argument("--flops", type=_amount, help="budget of one training: prints the best N and D")
-    sub.add_argument(
+    sub.add_argument("--plot", type=Path, help="writes: PNG; PDF and CSV beside it")
+    of = sub.add_argument_group("a law's JSON")
+    of.add_argument(
         "--per-target", type=_amount, default=6.0, help="FLOPs a parameter and target (default 6)"
     )
+    of = sub.add_argument_group("a study")
+    of.add_argument("--law", help="default: the study's first law of what is given")
+    of.add_argument("--budget", metavar="100GPUh", help="device hours of one training")
+    of.add_argument("--device", default="here", help="as in recscale plan: here (default), H100, ...")
+    of.add_argument("--devices", type=_positive, default=1, help="that train together (default 1)")
+    of.add_argument("--json", type=Path, help="writes: what is printed")
+    of.add_argument(
+        "--config", type=Path, default=Path("config/config.yaml"), help="reads: where results live"
+    )
+    of.add_argument("--datasets", type=Path, default=datasets, help="reads: the datasets file")
 
     sub = verb(plot, "draw one figure of a study: PNG, PDF and the CSV of what is drawn")
     sub.add_argument("study", type=Path, help="reads: the study file")
@@ -378,7 +379,6 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--limit", type=_positive, default=3600, help="seconds of a peer's training (--quality)")
     sub.add_argument("--json", type=Path, help="writes: the rows")
 
-    config = Path("config/config.yaml")
     sub = verb(status, "print the grid of a study: done, running, missing")
     sub.add_argument("study", nargs="?", help="a study's name; default: the one in the config file")
     sub.add_argument("--config", type=Path, default=config, help="reads: where results live")

@@ -6,7 +6,7 @@ if it had been held out. Nothing here knows of errors of the form; `warning` say
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,11 @@ def predict(fit: Fit, x: Mapping[str, float]) -> Fit:
 
     Raises InputError where there is no law, or x is not given by the axes of the law.
     """
+    return along(fit, {axis: [value] for axis, value in x.items()})
+
+
+def along(fit: Fit, x: Mapping[str, Sequence[float]]) -> Fit:
+    """`predict` at several places: one more entry in `held_out` for each, in their order."""
     if fit.parameters is None:
         raise InputError(f"{fit.law}: no law to predict with. {fit.meaning}")
     if set(x) != set(fit.shape.axes):
@@ -61,8 +66,7 @@ def predict(fit: Fit, x: Mapping[str, float]) -> Fit:
     try:
         return fit_law(
             columns, y, law=fit.law, form=fit.shape, x_name=fit.x, level=fit.level, delta=fit.delta,
-            fixed=fit.fixed, at={axis: [value] for axis, value in x.items()},
-            groups=runs or None, resamples=fit.resamples or 1000,
+            fixed=fit.fixed, at=x, groups=runs or None, resamples=fit.resamples or 1000,
         )  # fmt: skip
     except ValueError as error:
         raise InputError(str(error)) from error

@@ -133,10 +133,11 @@ def counts(dataset: str, folder: Path, entry: Mapping[str, Any], timed: bool = F
 
 
 def device(name: str, threads: int) -> Device:
-    """The device of that name. Raises InputError for a name that is not known."""
-    if name != "here" and name not in DEVICES:
+    """The device of that name, in any case of letters. Raises InputError for a name that is not known."""
+    known = {one.lower(): device for one, device in DEVICES.items()}
+    if name.lower() not in ("here", *known):
         raise InputError(f"--device: {name} is not one of here, {', '.join(DEVICES)}")
-    return here(threads) if name == "here" else DEVICES[name]
+    return here(threads) if name.lower() == "here" else known[name.lower()]
 
 
 def plan(study: Study, data: Counts, runs_dir: Path, on: Device, how: Execution) -> list[dict[str, Any]]:
