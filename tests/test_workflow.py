@@ -74,7 +74,8 @@ def planned(project, *args):
     return {rule: int(count) for rule, count in rows if rule != "all"}
 
 
-FOLLOWS = {"collect": 1, "fit": 1, "plot": 4}
+FIGURES = [*STUDY["figures"], *(f"fit_{law}" for law in STUDY["laws"])]
+FOLLOWS = {"collect": 1, "fit": 1, "plot": len(FIGURES)}
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_one_command_makes_everything(finished):
     # Three sizes for three constants, hardly trained: no law, whichever way the losses fall.
     assert laws["loss_vs_N"]["status"] in ("underdetermined", "flat", "not_decreasing")
     assert laws["loss_vs_D_1x8"]["status"] == "refused"  # two fractions
-    for name in STUDY["figures"]:
+    for name in FIGURES:
         for ending in ("png", "pdf", "csv"):
             assert (results / f"figures/{name}.{ending}").stat().st_size > 100
 
@@ -136,7 +137,7 @@ def test_adding_a_size_plans_its_runs_and_the_aggregates(project):
 def test_editing_a_figure_redraws_figures_only(project):
     path = project / "src/recscale/figures.py"
     path.write_text(path.read_text() + "\n# an edit\n")
-    assert planned(project) == {"plot": 4}
+    assert planned(project) == {"plot": len(FIGURES)}
 
 
 def test_reordering_and_defaults_written_out_plan_nothing(project):
