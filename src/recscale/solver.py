@@ -214,7 +214,7 @@ def _solve(
 def _step(at: _Local, rows: Any, gradient: Array, stuck: NDArray[np.bool_], damping: Array) -> Array:
     major = at.majorant[rows]
     diagonal = np.einsum("bii->bi", major)
-    diagonal = np.where(diagonal > 0, diagonal, 1.0)
+    diagonal = np.where(diagonal > 1e-200, diagonal, 1.0)
     eye = np.eye(gradient.shape[1])
     # Damped by the majorant, the step does not depend on how constants are scaled or mixed.
     hessian = at.newton[rows] + damping[:, None, None] * (major + 0.01 * diagonal[:, :, None] * eye)
