@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
+from planted import EVEN, STEEP, exponent, isoflop, ladder
 from recscale import fit as module
 from recscale import forms
+from recscale.envelope import frontier, line
 from recscale.fit import fit_law
 from recscale.form import Form
 from recscale.forms import HOFFMANN, SATURATING_POWER
+from recscale.intervals import draws
+from recscale.valleys import minima, valleys
+from test_envelope import curves
 
 DRAWS = 500
 LADDERS = {6: np.geomspace(768, 98304, 6), 7: np.geomspace(768, 331776, 7)}
@@ -54,3 +59,36 @@ def test_a_table_of_245_points(monkeypatch):
     shares = hits(HOFFMANN, x, JOINT, 0.01, 1)
     print(245, shares)
     assert all(0.85 <= share <= 0.95 for share in shares.values()), shares
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("law", [EVEN, STEEP], ids=["even", "steep"])
+@pytest.mark.parametrize("design", ["7 sizes", "12 sizes", "14 curves", "30 curves"])
+def test_the_exponent_of_frontier_and_valleys(design, law):
+    """No less than nominal; more with few sizes, for a resample that lacks some knows much less."""
+    number, found = int(design.split()[0]), {"frontier": [], "valleys": []}
+    for draw in range(150):
+        if design.endswith("sizes"):
+            x, loss = isoflop(law, number, np.geomspace(1e18, 1e21, 6), 0.002, draw)
+            run = np.arange(len(loss))
+        else:
+            x, loss, run = ladder(law, number, 25, 0.002, draw)
+        one = curves(x, loss, run)
+        counts = draws(run, 300, np.random.default_rng(draw))
+        counts = np.concatenate([np.ones((1, counts.shape[1])), counts])
+        seen, parts = frontier(one, counts > 0), valleys(one, 0.9)
+        log_c = np.array([part.log_c for part in parts])
+        slopes = {"frontier": line(seen.log_c, seen.log_n)[0]}
+        if sum(not part.reason for part in parts) > 2:
+            slopes["valleys"] = line(log_c, minima(parts, counts)[0])[0]
+        for name, slope in slopes.items():
+            low, high = np.nanpercentile(slope[1:], [5, 95])
+            found[name].append((low <= exponent(law) <= high, slope[0] - exponent(law), high - low))
+    for name, rows in found.items():
+        if len(rows) > 30:
+            share, off, width = np.mean(rows, axis=0)
+            print(
+                f"{design}, {name}: {len(rows)} of 150, covers {share:.2f}, off {off:+.3f}, width {width:.3f}"
+            )
+            assert share > 0.85
+            assert abs(off) < 0.01

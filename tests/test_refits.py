@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 
 from conftest import REPO
+from recscale.allocation import Found
 from recscale.fit import fit_law
 from recscale.forms import CEILING, HOFFMANN, SIGMOID
 from recscale.laws import Status
 from recscale.solver import Runs, solve
+from recscale.ways import allocate
 
 SRT = REPO / "results/published/srt"
 
@@ -134,3 +136,40 @@ def test_the_scale_of_the_objective_does_not_move_the_optimum(chinchilla):
     assert mean.min() * len(y) == pytest.approx(value.min(), rel=1e-9)
     assert averaged[mean.argmin()] == pytest.approx(summed[value.argmin()], rel=1e-5)
     assert (mean <= mean.min() * 1.001).mean() == pytest.approx((value <= value.min() * 1.001).mean())
+
+
+# --- the best N and D of a budget, in three ways ---
+
+
+def test_three_ways_on_the_chinchilla_points(chinchilla):
+    """Hoffmann et al.: 0.50, 0.49, 0.46 by approaches 1, 2, 3 on runs we do not have; Besiroglu et al. refit
+    the third to 0.513 on these points, which one figure of the paper shows."""
+    x, y = chinchilla
+    found = allocate(x, y, form=HOFFMANN, budgets=[5.76e23], resamples=200)
+    ways = {way.way: way for way in found.ways}
+    assert [way.status for way in found.ways] == [Found.FOUND] * 3
+    for name, published in (("frontier", 0.50), ("valleys", 0.49), ("parametric", 0.513)):
+        assert ways[name].a_interval[0] < published < ways[name].a_interval[1]
+        assert ways[name].a == pytest.approx(0.514, abs=0.01)
+        assert ways[name].n[0] == pytest.approx(7.2e10, rel=0.05)  # Chinchilla itself: 7.0e10
+    assert not any(ratio.differ for ratio in found.ratios)
+    assert "luck decides which size wins" in found.cautions[0]
+
+
+def test_three_ways_on_the_runs_of_srt(srt):
+    """By N_total, which is mostly the item table: the best model grows with C^0.13 to C^0.20."""
+    d_seen = (srt["epoch"] + 1.0) * srt["n_examples"]
+    c = d_seen / 128 * srt["macs_per_batch_forward"]
+    x = {"N": srt["n_params_total"].to_numpy(float), "D": d_seen.to_numpy(), "C": c.to_numpy()}
+    found = allocate(
+        x, srt["valid_ndcg_at_5"].to_numpy(), form=CEILING, delta=np.inf, runs=srt["run"].to_numpy(),
+        budgets=[1e15], resamples=40,
+    )  # fmt: skip
+    assert (found.runs, found.rows) == (119, 1190)
+    ways = {way.way: way for way in found.ways}
+    assert ways["frontier"].a == pytest.approx(0.154, abs=0.005)
+    assert ways["parametric"].a == pytest.approx(0.129, abs=0.005)
+    assert ways["valleys"].status is Found.REFUSED  # the sizes are in three crowds, with nothing between
+    assert "2 of 5 budgets" in ways["valleys"].reason
+    assert "in a gap between sizes" in ways["valleys"].reason
+    assert any(caution.startswith("C is 4.68e-09 N^2.31 D only within 38 %") for caution in found.cautions)

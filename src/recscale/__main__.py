@@ -153,6 +153,12 @@ def _fit_study(args: argparse.Namespace) -> None:
     study_laws.fit(study.load(args.source), args.points, args.out, _say)
 
 
+def allocate(args: argparse.Namespace) -> None:
+    from recscale import ways
+
+    ways.allocate_and_tell(args, _say)
+
+
 def forecast(args: argparse.Namespace) -> None:
     from recscale import law_forecast, study_forecast
 
@@ -331,6 +337,27 @@ def _parser() -> argparse.ArgumentParser:
     of = sub.add_argument_group("a study")
     of.add_argument("--points", type=Path, help="reads: points.parquet")
     of.add_argument("--out", type=Path, help="writes: LAW.json each and laws.csv")
+
+    sub = verb(allocate, "the best N and D for a budget, in three ways, from any table of runs")
+    sub.add_argument("source", type=Path, help="reads: CSV or Parquet, a row a run or a checkpoint")
+    sub.add_argument(
+        "--x", required=True, metavar="N=COL,D=COL,C=COL", help="columns; D or C may be left out"
+    )
+    sub.add_argument("--y", required=True, metavar="COL", help="column of the loss or the metric")
+    sub.add_argument(
+        "--law", default="hoffmann", help="the joint law (default hoffmann; of a metric: ceiling)"
+    )
+    sub.add_argument("--run", metavar="COL", help="column of the run, where a run has several rows")
+    sub.add_argument("--flops", type=_amount, nargs="+", help="budgets to tell the best N and D for")
+    sub.add_argument(
+        "--per-target", type=_amount, default=6.0, help="FLOPs a parameter and target without C, or D (6)"
+    )
+    sub.add_argument("--where", default="", metavar="COL=VALUE", help="only these rows")
+    sub.add_argument("--level", type=float, default=0.9, help="of intervals (default 0.9)")
+    sub.add_argument("--delta", type=float, default=1e-3, help="Huber threshold of the law (default 0.001)")
+    sub.add_argument("--resamples", type=_positive, default=1000, help="of the bootstrap (default 1000)")
+    sub.add_argument("--json", type=Path, help="writes: the three ways and the law")
+    sub.add_argument("--plot", type=Path, help="writes: PNG; PDF and CSV beside it")
 
     sub = verb(forecast, "what a fitted law says of a model, or the best N and D of a budget")
     sub.add_argument("source", help="a study's name, or a law's JSON of recscale fit")

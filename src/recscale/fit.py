@@ -274,10 +274,10 @@ def _no_change(runs: Runs, rss: float, sigma: float | None, df: int, level: floa
     """FLAT or NOT_DECREASING where an F test finds the law no better than a constant."""
     spread = runs.target - runs.target.mean()
     u, way = runs.log_x[0] - runs.log_x[0].mean(), 1 if runs.form.rises else -1
-    slope = float((u * spread).sum() / (u**2).sum())
     terms = max(1, runs.free - 1)
     gain = (float((spread**2).sum()) - rss) / terms
     one_way = runs.form.positive and len(runs.log_x) == 1
+    slope = float((u * spread).sum() / (u**2).sum()) if one_way else 0.0
     if sigma is None:
         if (slope * way > 0 or not one_way) and gain > NOISE_FLOOR**2:
             return None

@@ -90,8 +90,8 @@ def allocate(fit: Fit, c: float, per_target: float = PER_TARGET, unique: float |
         groups = np.unique(ids, return_inverse=True)[1]
         others, _ = resample(theta[0], runs, groups, fit.resamples, np.random.default_rng(0))
         theta = np.concatenate([theta, others])
-    at, value = _least(runs, theta, c, per_target, unique)
-    up, _ = _least(runs, theta, 2 * c, per_target, unique)
+    at, value = least(runs, theta, c, per_target, unique)
+    up, _ = least(runs, theta, 2 * c, per_target, unique)
     if not np.isfinite(at[0]):
         raise InputError(f"{fit.law}: no best N inside the budget of {c:.3g} FLOPs: it is all N or all D")
     slope = (up - at) / np.log(2)
@@ -108,12 +108,15 @@ def _interval(values: Array, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _least(
-    runs: Runs, theta: Array, c: float, per_target: float, unique: float | None
+def least(
+    runs: Runs, theta: Array, c: float, per_target: float, unique: float | None, growth: float = 1.0
 ) -> tuple[Array, float]:
-    """ln N of the best value of each row of theta, nan where it is at an end; the first row's value."""
-    log_n = np.linspace(0.0, np.log(c / per_target), STEPS)
-    columns = {"N": log_n, "D": np.log(c / per_target) - log_n}
+    """ln N of the best value of each row of theta, nan where it is at an end; the first row's value.
+
+    The budget: c = per_target * N^growth * D.
+    """
+    log_n = np.linspace(0.0, np.log(c / per_target) / growth, STEPS)
+    columns = {"N": log_n, "D": np.log(c / per_target) - growth * log_n}
     if unique is not None:
         columns["U"] = np.full(STEPS, np.log(unique))
     log_x = np.stack([columns[axis] for axis in runs.form.axes])

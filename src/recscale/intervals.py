@@ -88,17 +88,22 @@ def resampled(
     return _in_units(runs, found), float(degenerate.mean())
 
 
-def resample(
-    theta: Array, runs: Runs, groups: NDArray[np.int64], resamples: int, rng: np.random.Generator
-) -> tuple[Array, NDArray[np.bool_]]:
-    """theta of each bootstrap resample of the groups, and whether the resample is degenerate."""
+def draws(groups: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Array:
+    """How often each group of runs is in each resample, [resamples, groups]: as many as there are."""
     number = int(groups.max()) + 1
     present = np.bincount(groups, minlength=number) > 0
     counts = np.zeros((resamples, number))
     counts[:, present] = rng.multinomial(
         int(present.sum()), np.full(present.sum(), 1 / present.sum()), resamples
     )
-    weights = counts[:, groups]
+    return counts
+
+
+def resample(
+    theta: Array, runs: Runs, groups: NDArray[np.int64], resamples: int, rng: np.random.Generator
+) -> tuple[Array, NDArray[np.bool_]]:
+    """theta of each bootstrap resample of the groups, and whether the resample is degenerate."""
+    weights = draws(groups, resamples, rng)[:, groups]
     typical = float(np.median(np.abs(_residual(theta, runs))))
     spread = solver.covariance(theta, runs) * typical * min(typical, runs.delta)
     away = rng.multivariate_normal(
