@@ -449,3 +449,40 @@ def test_malformed_arguments_of_a_joint_law_raise(options):
     y = np.ones(len(SIZES)) if given["x"] is SIZES else joint(N, D)
     with pytest.raises(ValueError, match="joint"):
         fit_law(given.pop("x"), y, law="joint", **given)
+
+
+# --- Performance Law, arXiv 2412.00430 ---
+
+DEPTHS, WIDTHS = [4, 8, 12, 16, 24, 32], [25, 50, 75, 100]  # the 24 runs of its released code
+PERFORMANCE_TRUTH = {"b": -0.1, "w_L": 0.3, "w_d": 0.5, "e_L": -0.25, "e_d": -0.16, "e_D": -0.02}
+
+
+def performance_runs(datasets):
+    depth, width, of = (part.ravel() for part in np.meshgrid(DEPTHS, WIDTHS, range(datasets)))
+    data = np.array([1e5, 3e5, 1e6, 3e6])[of]
+    x = {"L": depth, "d": width, "D": data, "ApEn": np.array([0.5, 0.4, 0.45, 0.3])[of]}
+    noise = 0.0005 * np.random.default_rng(0).standard_normal(len(depth))
+    return x, forms.PERFORMANCE.predict(x, PERFORMANCE_TRUTH) + noise
+
+
+def test_the_performance_law_finds_the_depth_and_width_beyond_which_more_hurts():
+    x, y = performance_runs(4)
+    fit = fit_law(x, y, law="hr", form=forms.PERFORMANCE, delta=np.inf, resamples=200)
+    assert fit.status is Status.CONVERGED
+    for name, value in PERFORMANCE_TRUTH.items():
+        low, high = fit.intervals[name]
+        assert low - 0.3 * (high - low) <= value <= high + 0.3 * (high - low)
+    assert 2 ** (-1 / fit.parameters["e_L"]) == pytest.approx(16, rel=0.02)
+    depths = np.arange(2, 65)
+    row = {"L": depths, "d": np.full(63, 50), "D": np.full(63, 1e6), "ApEn": np.full(63, 0.45)}
+    assert depths[fit.predict(row).argmax()] == 16
+
+
+def test_on_one_data_set_the_performance_law_needs_its_exponent_given():
+    """D ApEn is then one number, and its term a constant beside b, as in the 24 runs of the paper's code."""
+    x, y = performance_runs(1)
+    free = fit_law(x, y, law="hr", form=forms.PERFORMANCE, delta=np.inf, resamples=100)
+    assert free.status is Status.NOT_IDENTIFIED
+    given = fit_law(x, y, law="hr", form=forms.PERFORMANCE, delta=np.inf, resamples=100, fixed={"e_D": 0})
+    assert given.status is Status.CONVERGED
+    assert given.intervals["e_L"][0] < -0.25 < given.intervals["e_L"][1]

@@ -19,10 +19,11 @@ RANGES = {
     "hoffmann_tied": [(-1, 1), (0, 6), (0, 6), (0.05, 1)],
     "kaplan": [(5, 15), (5, 15), (0.05, 1), (0.05, 1)],
     "muennighoff": [(-1, 1), (0, 1), (1.2, 3), (0.2, 1), (0, 4), (0, 4)],
+    "performance": [(0, 1), (-1, 1), (-1, 1), (-0.4, 0.4), (-0.4, 0.4), (-0.4, 0.4)],
     "ceiling": [(0, 2), (0, 6), (0, 6), (0.05, 1), (0.05, 1)],
 }
 # Three points where both N and D are beyond what is unique, and one where neither is.
-LOGS = np.array([[7.0, 9.5, 12.0, 14.0], [8.0, 13.0, 10.0, 11.0], [6.5, 9.0, 9.5, 40.0]])
+LOGS = np.array([[7.0, 9.5, 12, 14], [8, 13.0, 10, 11], [6.5, 9.0, 9.5, 40], [-4, -1, 0.5, -3]])
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -101,7 +101,10 @@ def test_one_axis_by_column_share_held_out_where_and_fixed(folder, monkeypatch, 
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"--law": "huffman"}, r"--law huffman: is not one of saturating_power, .*, ceiling, all"),
+        (
+            {"--law": "huffman"},
+            r"--law huffman: is not one of saturating_power, .*, ceiling, performance, all",
+        ),
         ({"--x": "params"}, r"--x: hoffmann, L\(N, D\) = .*, needs N=COLUMN,D=COLUMN"),
         ({"--x": "N=params,T=tokens"}, r"needs N=COLUMN,D=COLUMN"),
         ({"--law": "all", "--x": "N=params,T=tokens"}, r"--x: no law has the axes N, T"),
@@ -178,5 +181,9 @@ def test_pairs():
 
 
 def test_every_form_is_offered_but_one_that_is_another_written_differently():
-    offered = {form.name for axes in (["x"], ["N", "D"], ["N", "D", "U"]) for form in forms_of("all", axes)}
+    offered = {
+        form.name
+        for axes in (["x"], ["N", "D"], ["N", "D", "U"], ["L", "d", "D", "ApEn"])
+        for form in forms_of("all", axes)
+    }
     assert set(FORMS) - offered == {"power_constant"}

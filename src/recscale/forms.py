@@ -320,10 +320,59 @@ CEILING = Form(
     rises=True,
 )
 
+# --- depth, width and the information in the data ---
+
+HALVES = 2.0  # p of the paper, which its code holds at 2
+
+
+def _hump(log_x: Array, e: Array) -> tuple[Array, Array]:
+    """-1/(2 x^e) - e ln x and its slope by e. For e < 0 highest where x^-e = 2."""
+    term = np.exp(-e * log_x) / HALVES
+    return -term - e * log_x, log_x * (term - 1)
+
+
+def _performance(theta: Array, log_x: Array) -> tuple[Array, Array]:
+    b, w_l, w_d, e_l, e_d, e_data = _columns(theta)
+    depth, by_depth = _hump(log_x[0], e_l)
+    width, by_width = _hump(log_x[1], e_d)
+    data, by_data = _hump(log_x[2] + log_x[3], e_data)
+    slopes = [np.ones_like(depth), depth, width, w_l * by_depth, w_d * by_width, by_data]
+    return b + w_l * depth + w_d * width + data, np.stack(slopes, axis=1)
+
+
+def _performance_starts(log_x: Array, y: Array) -> Array:
+    """Exponents from a grid; b and the weights, in which the curve is linear, by least squares for each."""
+    powers = np.array([-0.6, -0.25, -0.1, 0.1, 0.4, 1.0])
+    rows = _grid([0.0], [0.0], [0.0], powers, powers, [-0.1, -0.02, 0.02, 0.1])
+    data, slopes = _performance(rows, log_x)
+    for row, part, basis in zip(rows, data, slopes[:, :3], strict=True):
+        row[:3] = np.clip(np.linalg.lstsq(basis.T, y - part, rcond=1e-9)[0], -100, 100)
+    return rows
+
+
+PERFORMANCE = Form(
+    "performance",
+    "y(L, d, D, ApEn) = b + w_L h(L, e_L) + w_d h(d, e_d) + h(D ApEn, e_D); h(x, e) = -1/(2 x^e) - e ln x",
+    "Performance Law, arXiv 2412.00430, as its released code has it; what is open: docs/laws.md",
+    ("L", "d", "D", "ApEn"),
+    (
+        Parameter("b", "offset", -1e3, 1e3),
+        Parameter("w_L", "weight of depth", -1e3, 1e3),
+        Parameter("w_d", "weight of width", -1e3, 1e3),
+        Parameter("e_L", "exponent of depth; below 0 the best is at 2^(-1/e_L) layers", -5.0, 5.0),
+        Parameter("e_d", "exponent of width; likewise", -5.0, 5.0),
+        Parameter("e_D", "exponent of data times approximate entropy", -5.0, 5.0),
+    ),
+    _performance,
+    _performance_starts,
+    positive=False,
+    rises=True,
+)
+
 FORMS = {
     form.name: form
     for form in (
         SATURATING_POWER, POWER_CONSTANT, PURE_POWER, LOG_LINEAR, SIGMOID,
-        HOFFMANN, HOFFMANN_TIED, KAPLAN, MUENNIGHOFF, CEILING,
+        HOFFMANN, HOFFMANN_TIED, KAPLAN, MUENNIGHOFF, CEILING, PERFORMANCE,
     )
 }  # fmt: skip
