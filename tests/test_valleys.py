@@ -135,3 +135,15 @@ def test_a_minimum_in_a_gap_between_sizes_is_refused():
 def test_sizes_that_differ_by_their_item_table_are_one():
     n = np.log(np.r_[1.0, 1.01, 2.0, 2.02, 4.0, 4.01, 8.0])
     assert valleys(Curves(n, -n, np.zeros(7), (n - 1) ** 2, np.arange(7)), 0.9) == []
+
+
+def test_a_rise_within_the_noise_is_no_side_of_a_valley():
+    """A loss that falls and then stays: noise alone makes a minimum somewhere on the level part."""
+    n, found, interior = np.linspace(0, 4, 11), 0, 0
+    for seed in range(60):
+        y = np.exp(-2 * n) + 0.01 * np.random.default_rng(seed).standard_normal(11)
+        (part,) = valleys(Curves(n, -n, np.zeros(11), y, np.arange(11)), 0.9)
+        found += not part.reason
+        interior += 0 < part.floor.argmin() < len(part.floor) - 1
+    assert interior > 20
+    assert found < 8
