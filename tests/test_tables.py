@@ -144,15 +144,16 @@ def test_a_table_needs_law_x_and_y_and_a_study_points_and_out(folder, monkeypatc
     assert "both --points FILE and --out FOLDER" in err
 
 
-def test_no_figure_of_several_laws_or_of_none(folder, monkeypatch, capsys, tmp_path):
+def test_one_figure_draws_one_law_and_without_one_the_runs(folder, monkeypatch, capsys, tmp_path):
     some = ("fit", folder / "runs.csv", "--y", "loss", "--plot", tmp_path / "a.png")
     code, _, err = recscale(monkeypatch, capsys, *some, "--law", "all", "--x", "N=params,D=tokens")
     assert (code, "--plot: draws one law" in err) == (2, True)
-    code, _, err = recscale(
+    assert not list(tmp_path.iterdir())
+    code, out, _ = recscale(
         monkeypatch, capsys, *some, "--law", "pure_power", "--x", "params", "--where", "name=run 3"
     )
-    assert (code, "no law to draw" in err) == (2, True)
-    assert not list(tmp_path.iterdir())
+    assert (code, "refused" in out) == (0, True)
+    assert list(pd.read_csv(tmp_path / "a.csv")["series"]) == ["fitted"]
 
 
 def test_damaged_and_missing_tables_are_one_line(monkeypatch, capsys, tmp_path):
