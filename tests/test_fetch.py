@@ -16,6 +16,7 @@ import pytest
 from recscale import download, schema
 from recscale.errors import InputError
 from recscale.fetch import fetch, listing
+from recscale.names import parts
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -108,8 +109,9 @@ def test_all_datasets_satisfy_the_schema():
     assert sum(entry["rows"] for entry in amazon["sources"][0]["files"]) == amazon["expect"]["rows"]
     assert [len(known[f"amazon-{year}"]["sources"][0]["files"]) for year in (2018, 2014)] == [29, 24]
     for name, entry in known.items():
-        paths = [entry["file"] for source in entry["sources"] for entry in source["files"]]
+        paths = [tuple(part["file"] for part in parts(source)) for source in entry["sources"]]
         assert len(set(paths)) == len(paths), name
+        assert all(len(set(files)) == len(files) for files in paths), name
 
 
 COLUMNS = ["user", "item", "timestamp"]

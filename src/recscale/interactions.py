@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow
 import pyarrow.parquet
 
-from recscale import formats, lines, raw
+from recscale import formats, lines, names, raw
 from recscale.errors import InputError
 from recscale.lines import EXTRA, Table
 
@@ -58,7 +58,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Log:
-    """The raw log of a dataset: a source of config/datasets.yaml with its `format`, where its files lie."""
+    """The raw log of a dataset: a source of config/datasets.yaml with its `format`, where its files lie.
+
+    `paths` are those of names.parts: the logs, then the tables beside them.
+    """
 
     name: str
     paths: Sequence[Path]
@@ -66,7 +69,7 @@ class Log:
 
     def members(self) -> Iterator[tuple[Path, str | None, Entry]]:
         """Path, archive member or None, and entry of every file, in order."""
-        for path, file in zip(self.paths, self.source["files"], strict=True):
+        for path, file in zip(self.paths, self.source["files"], strict=False):
             for member in file.get("members") or [None]:
                 yield path, member, file
 
@@ -89,16 +92,24 @@ class Log:
         How large the chunks are changes nothing else. Raises InputError naming file and member for what is
         no such log and for a file with another number of `rows`.
         """
+        tables = dict(zip((part["file"] for part in names.parts(self.source)), self.paths, strict=True))
         prefix = pl.col("user").str.strip_prefix(self.source.get("strip_user_prefix", ""))
         for path, member, file in self.members():
             name = f"{path}: {member}" if member else str(path)
             rows = 0
+            beside = {
+                column: names.read(tables[file[kind]["file"]], file[kind], column)
+                for kind, column in (("items", "item"), ("users", "user"))
+                if kind in file
+            }
             try:
                 for table in _tables(path, member, name, self.source["format"], block):
                     chunk = _checked(table, self.source["format"], name, file.get("domain"))
                     rows += chunk.rows
                     if "strip_user_prefix" in self.source:
                         chunk = replace(chunk, frame=chunk.frame.with_columns(prefix))
+                    for column, table_of in beside.items():
+                        chunk = replace(chunk, frame=names.apply(chunk.frame, table_of, column, name))
                     yield chunk
             except pl.exceptions.PolarsError as error:
                 reason = " ".join(str(error).split())[:200]
