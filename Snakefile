@@ -20,7 +20,7 @@ include: "workflow/rules/figures.smk"
 
 
 rule all:
-    """The card of the data, every run, table, law and figure: a missing one is made again."""
+    """The card of the data, every run, task, table, law and figure: a missing one is made again."""
     default_target: True
     input:
         card=f"{DATA}/card.json",
@@ -28,3 +28,5 @@ rule all:
         points=f"{OUT}/points.parquet",
         laws=expand("{out}/laws/{law}.json", out=OUT, law=STUDY.laws),
         figures=expand("{out}/figures/{figure}.png", out=OUT, figure=STUDY.figures),
+        tasks=[f"{OUT}/tasks.parquet"] * bool(STUDY.tasks),
+        task_figures=expand("{out}/figures/{task}.png", out=OUT, task=STUDY.tasks),

@@ -112,6 +112,9 @@ def train(args: argparse.Namespace) -> None:
 
 
 def task(args: argparse.Namespace) -> None:
+    if args.task != "references":
+        _task_of_run(args)
+        return
     from recscale import sequences
     from recscale.references import references
 
@@ -121,9 +124,24 @@ def task(args: argparse.Namespace) -> None:
         _say(f"{name}: test loss {result['test']['loss']:.4f}, HR@10 {result['test']['HR@10']:.4f}")
 
 
+def _task_of_run(args: argparse.Namespace) -> None:
+    from recscale.tasks import point
+
+    if args.run is None:
+        raise InputError(f"task {args.task}: give --run FOLDER, of a trained run")
+    content = point.write(args.task, args.run, args.data, args.out, args.threads)
+    done = f"{len(content['cells'])} cells, {content['passes']:.1f} passes, {content['seconds']:.1f} s"
+    _say(f"{args.run.name}: {args.task}: {done}")
+
+
 def collect(args: argparse.Namespace) -> None:
+    if args.tasks is not None:
+        _collect_tasks(args)
+        return
     from recscale.points import collect
 
+    if args.runs is None or args.references is None:
+        raise InputError("collect: give --runs FOLDER and --references FILE, or --tasks FOLDER")
     points, curves = collect(study.load(args.study), args.runs, args.references)
     for name, table in (("points", points), ("curves", curves)):
         with files.atomic(args.out / f"{name}.parquet") as part:
@@ -132,6 +150,17 @@ def collect(args: argparse.Namespace) -> None:
             table.to_csv(part, index=False)
     for row in points[~points["beats_popularity"]].itertuples():
         _say(f"{row.run}: does not beat item popularity on test loss")
+
+
+def _collect_tasks(args: argparse.Namespace) -> None:
+    from recscale.tasks.table import collect
+
+    table = collect(study.load(args.study), args.tasks)
+    with files.atomic(args.out / "tasks.parquet") as part:
+        table.to_parquet(part, index=False)
+    with files.atomic(args.out / "tasks.csv") as part:
+        table.to_csv(part, index=False)
+    _say(f"{len(table)} values of {table['task'].nunique()} tasks and {table['run'].nunique()} runs")
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -169,6 +198,11 @@ def plot(args: argparse.Namespace) -> None:
     from recscale import figures
 
     content = study.load(args.study)
+    if args.figure in study.TASKS:
+        from recscale.tasks.figures import draw
+
+        draw(args.figure, content, args.results, args.out)
+        return
     figures.draw(args.figure, content, args.results, args.out)
 
 
@@ -297,16 +331,23 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--micro-batch", type=_positive, help="windows at once; the batch stays the same")
     how.add_argument("--allow-change", action="store_true", help="resume a run that began otherwise")
 
-    sub = verb(task, "evaluate what needs no training of its own; now: references")
-    sub.add_argument("task", choices=["references"], help="popularity and first-order Markov")
+    sub = verb(task, "evaluate what needs no training of its own: a task of a trained run, or references")
+    sub.add_argument(
+        "task", choices=["references", *study.TASKS], help="references: popularity and first-order Markov"
+    )
+    sub.add_argument("--run", type=Path, help="reads: folder of the trained run; references needs none")
     sub.add_argument("--data", type=Path, required=True, help="reads: prepared dataset folder")
-    sub.add_argument("--out", type=Path, required=True, help="writes: a JSON file")
+    sub.add_argument(
+        "--out", type=Path, required=True, help="writes: a JSON file; of a run .parquet beside it"
+    )
+    sub.add_argument("--threads", type=_positive, default=1, help="processor cores to use (default 1)")
 
-    sub = verb(collect, "gather a study's metrics.json files into points and curves tables")
+    sub = verb(collect, "gather a study's metrics.json files into points and curves tables, or its tasks")
     sub.add_argument("study", type=Path, help="reads: the study file")
-    sub.add_argument("--runs", type=Path, required=True, help="reads: folder of the runs")
-    sub.add_argument("--references", type=Path, required=True, help="reads: reference metrics")
-    sub.add_argument("--out", type=Path, required=True, help="writes: points and curves")
+    sub.add_argument("--runs", type=Path, help="reads: folder of the runs")
+    sub.add_argument("--references", type=Path, help="reads: reference metrics")
+    sub.add_argument("--tasks", type=Path, help="reads: folder of the tasks")
+    sub.add_argument("--out", type=Path, required=True, help="writes: points and curves, or tasks here")
 
     sub = verb(fit, "fit scaling laws: one to any table of runs, or those of a study to its points")
     sub.add_argument(
@@ -387,7 +428,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = verb(plot, "draw one figure of a study: PNG, PDF and the CSV of what is drawn")
     sub.add_argument("study", type=Path, help="reads: the study file")
-    sub.add_argument("figure", help="a name under `figures` in the study file")
+    sub.add_argument("figure", help="a name under `figures` or `tasks` in the study file")
     sub.add_argument("--results", type=Path, required=True, help="reads: results/<study>")
     sub.add_argument("--out", type=Path, required=True, help="writes: PNG; PDF and CSV beside it")
 

@@ -39,10 +39,7 @@ def metrics(
         scores, target = scores.float(), target.long()
         inside = target >= 0
         picked = scores.gather(1, target.clamp(min=0)[:, None])
-        after = torch.arange(n_items, device=scores.device) > target[:, None]
-        # Counted from below, so that a score that is not a number comes last and not first.
-        rank = n_items - ((scores < picked) | ((scores == picked) & after)).sum(1).double()
-        rank[~inside] = torch.inf
+        rank = ranks(scores, target)
         sums["loss"] += (scores.logsumexp(1, keepdim=True) - picked)[inside].double().sum().item()
         for k in CUTOFFS:
             hit = rank <= k
@@ -58,6 +55,18 @@ def metrics(
     result = {name: value / (with_loss if name == "loss" else users) for name, value in sums.items()}
     result["coverage@10"] = shown.sum().item() / n_items
     return result
+
+
+def ranks(scores: Tensor, target: Tensor) -> Tensor:
+    """Rank from 1 of target rows (b,) among scores (b, n_items), as floats; infinite where a row is -1.
+
+    Equal scores rank by item id. A score that is not a number comes last.
+    """
+    picked = scores.gather(1, target.clamp(min=0)[:, None])
+    after = torch.arange(scores.shape[1], device=scores.device) > target[:, None]
+    # Counted from below, so that a score that is not a number comes last and not first.
+    rank = scores.shape[1] - ((scores < picked) | ((scores == picked) & after)).sum(1).double()
+    return rank.masked_fill(target < 0, torch.inf)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ Imports nothing heavy: Snakemake reads it at every start, on every cluster job.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -20,6 +21,7 @@ from recscale.schema import check, read_yaml
 # Bumped by hand exactly when a change makes a training give other numbers: every run retrains.
 TRAIN_RECIPE = 2
 PREPARE_RECIPE = 1  # the same for prepared data
+TASK_RECIPE = 1  # and for the tasks of a run
 WITHHELD = 10  # items of the trajectory task
 
 # By column of the points: keys over which the runs of one law of it may differ; learning rates belong
@@ -29,6 +31,7 @@ OF_DATA = {"data_axis", "data_fraction", "data_seed", "learning_rate", "seed"}
 LAW_MAY_VARY = {"N": OF_SIZE, "N_total": OF_SIZE, "D": OF_DATA, "D_seen": OF_DATA | {"epochs"}}
 LOSSES = ("test_loss", "valid_loss")
 DATA_AXES = ("users", "history", "time")
+TASKS = ("long_tail", "cold_start", "domains", "robustness", "trajectory")
 RESERVED = ("data", "published")  # folders of results/ that are no study
 
 
@@ -216,8 +219,16 @@ class Law:
 
 
 @dataclass(frozen=True)
+class Task:
+    """A task of recscale.tasks, to be done with the runs that `where` selects."""
+
+    name: str
+    where: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Study:
-    """A study: a title, its runs in file order, the laws to fit, the figures to draw, each law's too."""
+    """A study: title, runs in file order, laws to fit, figures to draw (each law's too), tasks to do."""
 
     name: str
     title: str
@@ -225,6 +236,7 @@ class Study:
     runs: Mapping[str, Run]
     laws: Mapping[str, Law]
     figures: tuple[str, ...]
+    tasks: Mapping[str, Task] = dataclasses.field(default_factory=dict)
 
 
 def load(path: str | Path) -> Study:
@@ -249,6 +261,9 @@ def load(path: str | Path) -> Study:
     laws = {name: _law(name, law, f"{path}: laws.{name}") for name, law in content.get("laws", {}).items()}
     for law in laws.values():
         _check_law(law, runs, f"{path}: laws.{law.name}")
+    tasks = {name: Task(name, task.get("where", {})) for name, task in content.get("tasks", {}).items()}
+    for task in tasks.values():
+        _check_where(task, runs, f"{path}: tasks.{task.name}")
     if path.stem in RESERVED:
         raise InputError(f"{path}: a study cannot be named {path.stem}: results/{path.stem} is taken")
     return Study(
@@ -258,11 +273,12 @@ def load(path: str | Path) -> Study:
         runs,
         laws,
         (*content.get("figures", ()), *(f"fit_{law}" for law in laws)),
+        tasks,
     )
 
 
-def select(law: Law, runs: Mapping[str, Run]) -> list[str]:
-    """Names of the runs a law is fitted on: those that equal `where` on every key.
+def select(part: Law | Task, runs: Mapping[str, Run]) -> list[str]:
+    """Names of the runs a law is fitted on or a task is done with: those that equal `where` on every key.
 
     A run on all the data ends every axis and is in every sample, so it has any data_axis and data_seed.
     """
@@ -272,7 +288,7 @@ def select(law: Law, runs: Mapping[str, Run]) -> list[str]:
         if all(
             {**asdict(run), "size": run.size}.get(key) == value
             or (key in ("data_axis", "data_seed") and run.data_fraction == 1)
-            for key, value in law.where.items()
+            for key, value in part.where.items()
         )
     ]
 
@@ -310,19 +326,25 @@ def _by_axis(form: str, x: Mapping[str, str], y: str, where: str) -> dict[str, s
     return {axis: x[axis] for axis in chosen.axes}
 
 
-def _check_law(law: Law, runs: Mapping[str, Run], where: str) -> None:
-    """Raise InputError where a law would mix runs that do not belong on one curve."""
+def _check_where(part: Law | Task, runs: Mapping[str, Run], where: str) -> list[Run]:
+    """The runs that `where` selects. Raises InputError where it names no settings, or no run."""
     legal = ["size", *(field.name for field in fields(Run))]
-    for key in law.where:
+    for key in part.where:
         if key not in legal:
             raise InputError(f"{where}.where: {key} is not one of {', '.join(legal)}")
-    if law.where.get("data_axis", "users") not in DATA_AXES:
+    if part.where.get("data_axis", "users") not in DATA_AXES:
         raise InputError(
-            f"{where}.where.data_axis: {law.where['data_axis']} is not one of {', '.join(DATA_AXES)}"
+            f"{where}.where.data_axis: {part.where['data_axis']} is not one of {', '.join(DATA_AXES)}"
         )
-    chosen = [runs[name] for name in select(law, runs)]
+    chosen = [runs[name] for name in select(part, runs)]
     if not chosen:
         raise InputError(f"{where}.where: selects none of the {len(runs)} runs")
+    return chosen
+
+
+def _check_law(law: Law, runs: Mapping[str, Run], where: str) -> None:
+    """Raise InputError where a law would mix runs that do not belong on one curve."""
+    chosen = _check_where(law, runs, where)
     columns = set(law.x.values())
     if columns & {"D", "D_seen"}:
         axes = {run.data_axis for run in chosen if run.data_fraction < 1}

@@ -41,6 +41,15 @@ def entry(*keys):
     )
 
 
+def task_files():
+    """The record of every task and run of the study."""
+    return [
+        f"{OUT}/tasks/{name}/{run}.json"
+        for name, task in STUDY.tasks.items()
+        for run in study.select(task, STUDY.runs)
+    ]
+
+
 STUDY = load_study()
 RESULTS = config["results_dir"]
 RAW = config["raw_dir"]
@@ -50,4 +59,5 @@ STUDY_FILE = f"config/studies/{STUDY.name}.yaml"
 
 
 wildcard_constraints:
+    figure="|".join(STUDY.figures) or "no figure",
     run="|".join(re.escape(name) for name in STUDY.runs),
