@@ -28,5 +28,6 @@ rule all:
         points=f"{OUT}/points.parquet",
         laws=expand("{out}/laws/{law}.json", out=OUT, law=STUDY.laws),
         figures=expand("{out}/figures/{figure}.png", out=OUT, figure=STUDY.figures),
-        tasks=[f"{OUT}/tasks.parquet"] * bool(STUDY.tasks),
+        tasks=task_files(),
+        task_table=[f"{OUT}/tasks.parquet"] * bool(STUDY.tasks),
         task_figures=expand("{out}/figures/{task}.png", out=OUT, task=STUDY.tasks),

@@ -25,7 +25,9 @@ def report(name: str | None, config: Path, say: Callable[[str], None]) -> None:
     folder = Path(settings["results_dir"]) / name
     laws = [folder / "laws" / f"{law}.json" for law in study.laws]
     figures = [folder / "figures" / f"{figure}.png" for figure in study.figures]
-    shown = [folder / "points.csv", *laws, *figures]
+    figures += [folder / "figures" / f"{task}.png" for task in study.tasks]
+    tables = [folder / f"{name}.csv" for name in ("points", *(["tasks"] if study.tasks else []))]
+    shown = [*tables, *laws, *figures]
     for path in shown:
         if not path.exists():
             raise InputError(f"{path}: is missing; run snakemake --cores 2 --config study={name}")

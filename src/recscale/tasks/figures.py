@@ -88,8 +88,9 @@ def domains(table: pd.DataFrame) -> Drawn:
     for axis, part, label in zip(axes, drawn, ("HR@10", "gain in HR@10"), strict=True):
         for name, rows in part.groupby("group", sort=False):
             rows = rows.sort_values("x")
-            axis.plot(rows["x"], rows["y"], "o-", color=colours[name], ms=4)
-            _bars(axis, rows, colours[name], 0)
+            beside = rows["x"] * (0.03 if name == DIFF else -0.03)
+            axis.plot(rows["x"] + beside, rows["y"], "o-", color=colours[name], ms=4)
+            _bars(axis, rows, colours[name], beside)
         log_x([axis], part.assign(series="run"), N_LABEL)
         axis.set_ylabel(label)
     axes[0].set_ylim(bottom=0)
