@@ -241,6 +241,14 @@ def test_other_data_axes_have_their_own_windows(ml_1m_dir, axis, stride, targets
         )
 
 
+def test_counts_that_others_report_come_before_what_is_expected_of_the_raw_log(tmp_path):
+    entry = yaml.safe_load((REPO / "config/datasets.yaml").read_text())["amazon-2018"]
+    counted = plan.counts("amazon-2018", tmp_path, entry)
+    # LSRM counts samples of train, valid and test.
+    assert counted.targets + 2 * counted.users == 21_787_957
+    assert (counted.users, counted.n_items) == (367_710, 240_320)
+
+
 def test_counts_by_what_is_expected_of_a_dataset(tmp_path):
     entry = yaml.safe_load((REPO / "config/datasets.yaml").read_text())["ml-1m"]
     counted = plan.counts("ml-1m", tmp_path, entry)

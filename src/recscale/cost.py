@@ -288,12 +288,15 @@ class Counts:
 def stated(dataset: str, folder: Path, entry: Mapping[str, Any]) -> Counts:
     """Counts of a prepared dataset folder, else by `expect` of its entry in the datasets file.
 
-    By `expect` every item is in the catalogue, and all users give items to the trajectory task or none.
+    `reported` of the entry comes before `expect`, by which every item is in the catalogue, and all users
+    give items to the trajectory task or none.
     Raises InputError where neither says enough.
     """
     if (folder / "stats.json").exists():
         stats = files.read_json(folder / "stats.json", "users", "n_items", "targets")
         return Counts(stats["users"]["kept"], stats["n_items"], stats["targets"]["train"])
+    if "reported" in entry:
+        return Counts(*(entry["reported"][key] for key in ("users", "items", "targets")))
     expect = entry.get("expect", {})
     missing = [key for key in ("rows", "users", "items") if key not in expect]
     if missing:

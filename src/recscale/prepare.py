@@ -59,7 +59,7 @@ SHORT_ITEM = 5  # the same for histories, where only the item is written
 PER_ROW = 200  # bytes that a row of a partition takes while it is filtered or sorted
 FEWEST = 2**16  # rows of a partition, whatever the limit
 MAX_MEMORY = 2 * 2**30
-NO_FILTERS = ("sources", "title", "terms", "expect")  # keys of a dataset that leave nothing out
+NO_FILTERS = ("sources", "title", "terms", "expect", "reported")  # keys of a dataset that leave nothing out
 TIE_RULE = "interactions of one user and time keep the row order of the source file"
 
 

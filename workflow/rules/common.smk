@@ -35,7 +35,7 @@ def cost(wildcards):
 def entry(*keys):
     """What config/datasets.yaml says of the dataset, as JSON: `keys`, or all that preparing looks at."""
     dataset = schema.read_yaml(Path("config/datasets.yaml"), "datasets")[STUDY.dataset]
-    chosen = keys or set(dataset) - {"sources", "title", "terms"}
+    chosen = keys or set(dataset) - {"sources", "title", "terms", "reported"}
     return json.dumps(
         {key: dataset[key] for key in chosen if key in dataset}, sort_keys=True
     )
@@ -59,5 +59,5 @@ STUDY_FILE = f"config/studies/{STUDY.name}.yaml"
 
 
 wildcard_constraints:
-    figure="|".join(STUDY.figures) or "no figure",
+    figure="|".join(re.escape(name) for name in STUDY.figures) or "no figure",
     run="|".join(re.escape(name) for name in STUDY.runs),
