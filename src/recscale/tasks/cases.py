@@ -1,7 +1,9 @@
 """Test cases as a matrix of inputs, and what a trained model answers to them.
 
 A task makes `Inputs` with plain array operations and hands them to `Trained.answer`, which alone runs
-the model: in float32, with the output layer at the last item of each input only.
+the model: its blocks in the precision that a training would choose here (in float32 the tasks of a large
+model would take half as long as its training), the output layer in float32 and at the last item of each
+input only.
 """
 
 from __future__ import annotations
@@ -90,6 +92,7 @@ class Trained:
     data: Sequences
     data_dir: Path
     device: str = "cpu"
+    dtype: torch.dtype = torch.float32  # of the blocks
     windows: int = field(default=0)  # inputs that went through the model
 
     @torch.no_grad()
@@ -118,8 +121,9 @@ class Trained:
         """Scores of all items after each input: (n, n_items)."""
         items = torch.from_numpy(inputs.items[:, : inputs.length.max()]).to(self.device)
         last = torch.from_numpy(inputs.length - 1).to(self.device)
-        hidden = self.model(items)[torch.arange(len(last), device=last.device), last]
-        scores: Tensor = hidden @ self.model.output.T
+        with torch.autocast(self.device, torch.bfloat16, self.dtype == torch.bfloat16):
+            hidden = self.model(items)[torch.arange(len(last), device=last.device), last]
+        scores: Tensor = hidden.float() @ self.model.output.T
         return scores
 
 

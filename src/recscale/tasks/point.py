@@ -77,7 +77,7 @@ def load(run_dir: Path, point: dict[str, Any], data_dir: Path, how: Execution) -
         model.load_state_dict(tensors)
     except (checkpoint.Unusable, RuntimeError) as error:
         raise InputError(f"{weights}: {error}; {again}") from error
-    return Trained(run, model.to(how.device), data, data_dir, how.device)
+    return Trained(run, model.to(how.device), data, data_dir, how.device, how.dtype)
 
 
 def cells(outcome: Outcome) -> list[dict[str, Any]]:
