@@ -53,6 +53,18 @@ def test_coverage_is_the_share_of_the_catalogue_in_any_list(tmp_path):
     assert coverage["coverage@10"].tolist() == pytest.approx([len(shown) / n] * 6)
 
 
+def test_users_in_training_and_held_out_have_a_coverage_each(tmp_path):
+    trained = trained_on(long_users(tmp_path), 50, data_fraction=0.5)
+    outcome, inside = cold_start(trained), trained.data.in_fraction(0.5)
+    inputs, _ = before_test(trained.data, 50)
+    _, best = trained.answer(inputs.latest(5), top=10)
+    for group, chosen in (("in training", inside), ("held out", ~inside)):
+        users = set(outcome.cases["user"]) & set(np.flatnonzero(chosen).tolist())
+        shown = {int(item) for user in users for item in best[user]}
+        row = outcome.coverage[(outcome.coverage["group"] == group) & (outcome.coverage["x"] == 5)]
+        assert row["coverage@10"].item() == pytest.approx(len(shown) / trained.data.n_items)
+
+
 def test_shorter_models_are_asked_with_what_they_can_take(tmp_path):
     trained = trained_on(long_users(tmp_path), 20)
     assert sorted(set(cold_start(trained).cases["x"])) == [5, 10, 20]
