@@ -4,7 +4,8 @@ import json
 import pytest
 
 from recscale.errors import InputError
-from recscale.points import STALE, collect, status
+from recscale.points import collect
+from recscale.status import status
 from recscale.study import Run, Study
 
 RUNS = {r.name(): r for r in (Run("x", 1, 8, 0.1, epochs=2), Run("x", 1, 16, 0.1, epochs=2))}
@@ -106,22 +107,6 @@ def test_a_missing_or_broken_point_is_named(tmp_path, references):
     (folder / "metrics.json").write_text("{")
     with pytest.raises(InputError, match=r"metrics\.json: is not JSON"):
         collect(STUDY, tmp_path, references)
-
-
-def test_status_of_every_run(tmp_path):
-    first, second = RUNS
-    assert status(STUDY, tmp_path)["state"].to_list() == ["missing", "missing"]
-    write(tmp_path, first, point(RUNS[first]))
-    (tmp_path / second).mkdir()
-    log = tmp_path / second / "log.jsonl"
-    row = {"epoch": 2, "step": 5, "steps": 10, "targets_per_second": 1234.5}
-    log.write_text(json.dumps(row) + "\n")
-    table = status(STUDY, tmp_path)
-    assert table["state"].to_list() == ["done", "running"]
-    assert table["epoch"].to_list() == ["2/2", "2/2"]
-    assert table["detail"][1] == "step 5/10, 1,234 targets/s"
-    late = status(STUDY, tmp_path, now=log.stat().st_mtime + STALE + 1)
-    assert late["state"].to_list() == ["done", "stopped"]
 
 
 def test_a_damaged_point_is_shown_and_named(tmp_path, references):

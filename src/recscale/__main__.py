@@ -101,6 +101,12 @@ def _stopped_early(number: int, _: Any) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
+    if args.log is not None:
+        from recscale.attempt import attempt
+
+        run = study.Run.from_spec(args.spec)
+        command = [sys.executable, "-m", "recscale", "train", *_of_training(args)]
+        sys.exit(attempt(command, run.spec(), args.out, args.log, args.processes, _say))
     for number in (signal.SIGTERM, signal.SIGINT):  # importing torch alone takes seconds
         signal.signal(number, _stopped_early)
     from recscale.train import train
@@ -109,6 +115,22 @@ def train(args: argparse.Namespace) -> None:
     by_hand = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     run = study.Run.from_spec(args.spec)
     train(run, args.data, args.out, args.threads, _say, by_hand, args.allow_change)
+
+
+def _of_training(args: argparse.Namespace) -> list[str]:
+    """The options of `train` but for those of the attempt around it."""
+    around = ("verb", "call", "log", "processes")
+    options = []
+    for name, value in vars(args).items():
+        if name in around:
+            continue
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            if value or name in ("compile", "recompute"):
+                options.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            options += [f"--{option}", str(value)]
+    return options
 
 
 def task(args: argparse.Namespace) -> None:
@@ -207,13 +229,16 @@ def plot(args: argparse.Namespace) -> None:
 
 
 def status(args: argparse.Namespace) -> None:
-    from recscale import points
+    from recscale import queue
+    from recscale.status import status
 
     config = schema.read_yaml(args.config, "config")
     content = study.load(args.config.parent / "studies" / f"{args.study or config['study']}.yaml")
-    runs = Path(config["results_dir"]) / content.name / "runs"
-    table = points.status(content, runs)
-    _say(table.to_string(index=False))
+    jobs, wrong = queue.jobs(Path.cwd())
+    table = status(content, Path(config["results_dir"]) / content.name / "runs", jobs)
+    _say(table.loc[:, (table != "").any()].to_string(index=False))
+    if wrong:
+        _say(f"the queue is not known: {wrong}")
     counts = table["state"].value_counts()
     _say(f"{len(table)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items()))
 
@@ -320,6 +345,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", type=Path, required=True, help="reads: prepared dataset folder")
     sub.add_argument("--out", type=Path, required=True, help="writes: the run's folder")
     sub.add_argument("--threads", type=_positive, default=1, help="processor cores to use (default 1)")
+    sub.add_argument(
+        "--log",
+        type=Path,
+        help="writes: the output too; notes failures beside the run (what rule train uses)",
+    )
+    sub.add_argument("--processes", type=_positive, default=1, help="with --log: that train it, by torchrun")
     how = sub.add_argument_group("how it is computed", "default: what this machine does best")
     how.add_argument("--device", choices=["cpu", "cuda"])
     how.add_argument("--precision", choices=["bfloat16", "float32"], help="of matrix products")
@@ -447,7 +478,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--limit", type=_positive, default=3600, help="seconds of a peer's training (--quality)")
     sub.add_argument("--json", type=Path, help="writes: the rows")
 
-    sub = verb(status, "print the grid of a study: done, running, missing")
+    sub = verb(status, "print the grid of a study: done, failed and why, running, pending, missing")
     sub.add_argument("study", nargs="?", help="a study's name; default: the one in the config file")
     sub.add_argument("--config", type=Path, default=config, help="reads: where results live")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from recscale import files
-from recscale.claim import NAME
 from recscale.errors import InputError
 from recscale.study import Run, Study
 
@@ -22,7 +20,6 @@ COUNTS = ("N", "N_total", "D", "D_seen", "C", "n_items")
 COSTS = ("seconds", "targets_per_second", "peak_memory_bytes")
 MACHINE = ("device", "precision", "threads", "data_sha256", "commit")
 POINT = ("spec", "status", "test", "tests", "epochs", "chosen_epoch", *COUNTS, *COSTS, *MACHINE)
-STALE = 120  # seconds without a logged step after which a run does not count as running
 
 
 def read_point(path: Path, run: Run) -> dict[str, Any]:
@@ -113,34 +110,3 @@ def _curve(point: Mapping[str, Any], run: Run) -> Iterator[dict[str, Any]]:
                 "test_loss": row["test"]["loss"],
                 **{f"valid_{key}": value for key, value in row["valid"].items()},
             }
-
-
-def status(study: Study, runs_dir: Path, now: float | None = None) -> pd.DataFrame:
-    """State of each run: done, diverged, damaged, running or stopped (epoch k of n), missing."""
-    rows = []
-    for name, run in study.runs.items():
-        folder = runs_dir / name
-        row: dict[str, Any] = {"run": name, "state": "missing", "epoch": "", "detail": ""}
-        if (folder / "metrics.json").exists():
-            try:
-                point = read_point(folder / "metrics.json", run)
-            except InputError as error:
-                row |= {"state": "damaged", "detail": str(error)}
-            else:
-                loss = f"test loss {point['test']['loss']:.3f}" if point["test"] else ""
-                row |= {"state": "done" if point["test"] else "diverged", "detail": loss}
-                row["epoch"] = f"{len(point['epochs'])}/{run.epochs}"
-        elif (folder / "log.jsonl").exists():
-            log = folder / "log.jsonl"
-            lines = log.read_text().splitlines()
-            claim = folder / NAME  # touched each minute by the process that trains
-            signs = [path.stat().st_mtime for path in (log, claim) if path.exists()]
-            age = (now or time.time()) - max(signs)
-            last = json.loads(lines[-1]) if lines and lines[-1].endswith("}") else {}
-            row["state"] = "running" if age < STALE else "stopped"
-            row["epoch"] = f"{last.get('epoch', 1)}/{run.epochs}"
-            if last:
-                speed = f"{last['targets_per_second']:,.0f} targets/s"
-                row["detail"] = f"step {last['step']}/{last['steps']}, {speed}"
-        rows.append(row)
-    return pd.DataFrame(rows)

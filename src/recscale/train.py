@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recscale import checkpoint, execution, files, sequences
+from recscale import attempt, checkpoint, execution, files, sequences
 from recscale.claim import claim
 from recscale.errors import InputError
 from recscale.processes import Processes, join
@@ -56,8 +56,10 @@ def train(
     def done() -> bool:
         return _is_done(out, run, data.sha256)
 
-    with _signals() as asked, _held(out, done, say, processes, asked) as taken:
+    with _signals() as asked, _held(out, run.spec(), done, say, processes, asked) as taken:
         if taken is None:
+            if processes.first:
+                (out / "metrics.json").touch()  # newer than the data that it was checked against
             say(f"{out.name}: is trained already; remove its metrics.json to train it again")
             return
 
@@ -103,7 +105,7 @@ def _is_done(out: Path, run: Run, data_sha256: str) -> bool:
 
 @contextmanager
 def _held(
-    out: Path, done: Callable[[], bool], say: Say, processes: Processes, asked: list[str]
+    out: Path, spec: str, done: Callable[[], bool], say: Say, processes: Processes, asked: list[str]
 ) -> Iterator[Callable[[], str | None] | None]:
     """Hold the run folder, by the first process for all; None where the run is done.
 
@@ -111,6 +113,8 @@ def _held(
     """
     held = claim(out, done, say, lambda: asked[0] if asked else None) if processes.first else None
     finished = processes.largest(float(processes.first and held is None)) > 0
+    if held is not None and held.taken_from is not None:
+        attempt.killed(out, spec, held.taken_from)
     looked = time.monotonic()
 
     def taken() -> str | None:
@@ -132,12 +136,17 @@ def _held(
 
 @contextmanager
 def _signals() -> Iterator[list[str]]:
-    """Collects the names of SIGTERM and SIGINT instead of dying of them; the second one ends the process."""
+    """Collects the names of SIGTERM and SIGINT instead of dying of them; a second SIGINT ends the process.
+
+    SIGTERM may come again: SLURM sends it before the limit of time and at it, and torchrun passes it on to
+    processes that had it already. Whoever wants no checkpoint sends SIGKILL.
+    """
     asked: list[str] = []
 
     def ask(number: int, _: Any) -> None:
         asked.append(signal.Signals(number).name)
-        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
 
     before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:

@@ -480,6 +480,7 @@ class Trainer:
             "train_loss": progress.epoch_loss / progress.epoch_targets,
             "learning_rate": rate,
             "targets_per_second": progress.epoch_targets / progress.epoch_seconds,
+            "seconds_left": (self.legs[-1].end - progress.step) * progress.epoch_seconds / step,
         }
         with (self.out / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")

@@ -1,0 +1,180 @@
+"""One attempt at a run: the training as a process of its own, watched from outside.
+
+The attempt ends as the training does: done, or with 75, saved and to be started again. In a SLURM job that
+may be requeued it asks for that instead of ending with 75: the same job comes back, no retry is used. What
+else ends a training is noted in `failures.json` beside the run. The same failure twice makes the run a failed
+one: `failed.json` says why, and later attempts end at once until that file is removed.
+
+Nothing here is heavy: Snakemake reads the notes for every job.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recscale import files
+from recscale.claim import NAME as CLAIM
+
+FAILURES, FAILED = "failures.json", "failed.json"
+LAST = "last.safetensors"  # the resume state
+KILLED = "killed by SIGKILL"
+LINES = 20  # of the output that are kept
+SAVED = 75
+TWICE, KILLS = 2, 4  # the same failure so often is the last one; killed for memory, it first gets more
+PATIENCE = 120.0  # seconds in which SLURM ends a job that it requeues
+SAYS = re.compile(r"(?:\[rank\d+\]: )?((?:recscale: |[\w.]*(?:Error|Exception)\b).*)")
+Say = Callable[[str], None]
+
+
+def attempt(command: list[str], spec: str, out: Path, log: Path, processes: int, say: Say) -> int:
+    """Run `command`, a training of `spec` into `out`; its output also goes to `log`. Returns the exit code.
+
+    `processes` above one start it under torchrun, which ends with 1 whatever its processes end with.
+    """
+    poison = failed(out, spec)
+    if poison is not None:
+        say(f"{out.name}: {text(poison)}; remove {out / FAILED} to try again")
+        return 1
+    if processes > 1:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [*torchrun, f"--nproc-per-node={processes}", *command[1:]]
+    began, asked = time.time(), list[int]()
+    before = {
+        n: signal.signal(n, lambda number, _: asked.append(number)) for n in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        code, lines = _watch(command, log, say)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code == 0:
+        (out / FAILURES).unlink(missing_ok=True)
+        return 0
+    if code == SAVED or (processes > 1 and asked):
+        state = out / LAST
+        if signal.SIGTERM in asked and state.exists() and state.stat().st_mtime >= began:
+            _requeue(out, say)
+        return SAVED
+    note(out, spec, code, lines, log, say)
+    return code if code > 0 else 128 - code
+
+
+def _watch(command: list[str], log: Path, say: Say) -> tuple[int, list[str]]:
+    """Exit code and last lines of `command`; signals that come meanwhile reach it by themselves."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    lines = deque[str](maxlen=LINES)
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            say(line.rstrip("\n"))
+            file.write(line)
+            file.flush()
+        return process.wait(), list(lines)
+
+
+def _requeue(out: Path, say: Say) -> None:
+    """Put the job of this process back into the queue, which ends the process; return if that may not be."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    except OSError:
+        return  # a node without SLURM's commands
+    if done.returncode == 0:
+        say(f"{out.name}: job {job} is put back into the queue")
+        time.sleep(PATIENCE)
+    say(f"{out.name}: job {job} is not requeued: {' '.join((done.stderr or 'it goes on').split())}")
+
+
+def note(out: Path, spec: str, code: int, lines: list[str], log: Path, say: Say) -> None:
+    """Add a failure to failures.json; the one too many of its kind in a row is written to failed.json too."""
+    found = {"reason": reason(code, lines), "lines": lines, "log": str(log), **_where()}
+    noted = [*_failures(out, spec), found]
+    files.write_json(out / FAILURES, {"spec": spec, "failures": noted})
+    kind, enough = alike(found["reason"]), KILLS if found["reason"].startswith(KILLED) else TWICE
+    if [alike(failure["reason"]) for failure in noted[-enough:]] == [kind] * enough:
+        files.write_json(out / FAILED, {"spec": spec, **found})
+        say(f"{out.name}: {text(found)}; it is not tried again until {out / FAILED} is removed")
+
+
+def killed(out: Path, spec: str, who: str) -> None:
+    """Note that an attempt ended without a word: out of memory, with its node, or by someone's kill -9."""
+    found = {"reason": f"{who} ended without a word", "lines": [], "log": "", **_where()}
+    files.write_json(out / FAILURES, {"spec": spec, "failures": [*_failures(out, spec), found]})
+
+
+def _where() -> dict[str, Any]:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"job_id": os.environ.get("SLURM_JOB_ID"), "host": platform.node(), "noted": now}
+
+
+def reason(code: int, lines: list[str]) -> str:
+    """Why a training ended, in one line: its last word of an error, else how its process ended."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"{KILLED}, as it happens where memory runs out" if name == "SIGKILL" else f"ended by {name}"
+    for line in reversed(lines):
+        said = SAYS.match(line)
+        if said and "ChildFailedError" not in line:
+            return said[1].removeprefix("recscale: ")
+    return f"exit code {code}" + (f": {lines[-1].strip()}" if lines else "")
+
+
+def alike(reason: str) -> str:
+    """What two reasons have in common that differ in numbers only: steps, addresses, process ids."""
+    return re.sub(r"0x[0-9a-f]+|\d+", "#", reason)
+
+
+def text(failure: dict[str, Any]) -> str:
+    """A failure of failed.json in one line."""
+    job = f", job {failure['job_id']}" if failure["job_id"] else ""
+    return f"failed the same way again{job}: {failure['reason']}; its log: {failure['log']}"
+
+
+def failed(out: Path, spec: str) -> dict[str, Any] | None:
+    """failed.json of a run folder, if there is one and it is of this spec."""
+    if not (out / FAILED).exists():
+        return None
+    content = files.read_json(out / FAILED, "spec", "reason", "log", "job_id")
+    return content if content["spec"] == spec else None
+
+
+def last_failure(out: Path, spec: str) -> str | None:
+    """Why the last attempt that failed did, with its log; None where none failed."""
+    noted = _failures(out, spec)
+    return f"{noted[-1]['reason']}; log: {noted[-1]['log'] or 'none'}" if noted else None
+
+
+def kills(out: Path, spec: str, again: bool) -> int:
+    """How often a process of the run was killed without a word, as far as is known: it may need more memory.
+
+    `again`: a retry, so that a claim still there is of an attempt that could not take it away.
+    """
+    signs = (KILLED, "process ")
+    noted = sum(failure["reason"].startswith(signs) for failure in _failures(out, spec))
+    return int(noted + (again and (out / CLAIM).exists()))
+
+
+def _failures(out: Path, spec: str) -> list[dict[str, Any]]:
+    try:
+        content = json.loads((out / FAILURES).read_text())
+        return list(content["failures"]) if content["spec"] == spec else []
+    except (FileNotFoundError, ValueError, KeyError):
+        return []  # none, or written by something else: it only counts again from here

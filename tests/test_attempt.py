@@ -1,0 +1,163 @@
+"""Attempts end as trainings do; what fails twice the same way is not tried again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from recscale import attempt
+from recscale.claim import NAME as CLAIM
+from recscale.study import Run
+
+SPEC = Run("x", 1, 8, 0.1).spec()
+ENV = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+
+
+@pytest.fixture
+def out(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return folder
+
+
+def tried(out, code, say=lambda _: None):
+    """The exit code of an attempt at a training that is this code."""
+    command = [sys.executable, "-c", code]
+    return attempt.attempt(command, SPEC, out, out.parent / "logs/a.log", 1, say)
+
+
+def test_output_goes_to_both_and_the_code_is_the_trainings(out):
+    said = []
+    assert tried(out, "import sys; print('one'); print('two', file=sys.stderr)", said.append) == 0
+    assert sorted(said) == ["one", "two"]
+    assert sorted((out.parent / "logs/a.log").read_text().split()) == ["one", "two"]
+    assert list(out.iterdir()) == []
+
+
+def test_saved_is_no_failure(out):
+    for _ in range(3):
+        assert tried(out, "raise SystemExit(75)") == 75
+    assert list(out.iterdir()) == []
+
+
+def test_the_same_failure_twice_is_the_last(out):
+    said = []
+    assert tried(out, "print('step 17'); raise ValueError('no 17')") == 1
+    assert not (out / "failed.json").exists()
+    assert tried(out, "print('step 18'); raise ValueError('no 18')", said.append) == 1
+    why = json.loads((out / "failed.json").read_text())
+    assert why["reason"] == "ValueError: no 18"
+    assert why["lines"][0] == "step 18"
+    assert said[-1].endswith(f"it is not tried again until {out / 'failed.json'} is removed")
+    assert tried(out, "open('ran', 'w')", said.append) == 1  # at once
+    assert "failed the same way again: ValueError: no 18" in said[-1]
+    (out / "failed.json").unlink()
+    assert tried(out, "pass") == 0
+    assert list(out.iterdir()) == []
+
+
+def test_another_failure_or_another_spec_is_tried(out):
+    assert tried(out, "raise ValueError('no')") == 1
+    assert tried(out, "raise KeyError('x')") == 1
+    assert not (out / "failed.json").exists()
+    assert tried(out, "raise KeyError('x')") == 1
+    assert attempt.failed(out, SPEC)
+    assert attempt.failed(out, Run("x", 1, 16, 0.1).spec()) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "reason"),
+    [
+        (2, ["recscale: a: b is wrong"], "a: b is wrong"),
+        (1, ["x", "torch.OutOfMemoryError: CUDA"], "torch.OutOfMemoryError: CUDA"),
+        (1, ["[rank1]: ValueError: no", "torch...errors.ChildFailedError: ", "====="], "ValueError: no"),
+        (3, ["last words "], "exit code 3: last words"),
+        (3, [], "exit code 3"),
+        (-9, ["x"], "killed by SIGKILL, as it happens where memory runs out"),
+        (-11, ["x"], "ended by SIGSEGV"),
+    ],
+)
+def test_the_reason_is_the_last_error_that_was_said(code, lines, reason):
+    assert attempt.reason(code, lines) == reason
+
+
+def test_who_is_killed_gets_more_memory_four_times(out):
+    kill = "import os; os.kill(os.getpid(), 9)"
+    for number in range(4):
+        assert attempt.kills(out, SPEC, again=False) == number
+        assert not (out / "failed.json").exists()
+        assert tried(out, kill) == 137
+    assert attempt.failed(out, SPEC)
+
+
+def test_an_attempt_that_ended_without_a_word_counts_as_killed(out):
+    (out / CLAIM).write_text("{}")  # nobody took it away
+    assert attempt.kills(out, SPEC, again=False) == 0  # it may be alive
+    assert attempt.kills(out, SPEC, again=True) == 1
+    (out / CLAIM).unlink()
+    attempt.killed(out, SPEC, "process 5 on node1, job 7")
+    assert attempt.kills(out, SPEC, again=True) == 1
+
+
+SLOW = (
+    "import signal, sys, time; signal.signal(15, lambda *_: sys.exit({code}));"
+    "print('on', flush=True); time.sleep(60)"
+)
+
+
+def stopped(out, tmp_path, code, environment=ENV, saved=False):
+    """Output and exit code of an attempt whose processes all get SIGTERM, as SLURM sends it."""
+    script = (
+        "import sys; from pathlib import Path; from recscale.attempt import attempt;"
+        f"sys.exit(attempt([sys.executable, '-c', {SLOW.format(code=code)!r}], {SPEC!r}, Path({str(out)!r}),"
+        f" Path({str(tmp_path / 'a.log')!r}), 1, lambda line: print(line, flush=True)))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment,
+    )
+    assert process.stdout.readline() == "on\n"
+    if saved:
+        (out / "last.safetensors").write_text("")
+    os.killpg(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=30)
+    return said, process.returncode
+
+
+def test_sigterm_ends_with_75_when_the_training_does(out, tmp_path):
+    assert stopped(out, tmp_path, 75) == ("", 75)
+    assert stopped(out, tmp_path, 4)[1] == 4
+    assert (out / "failures.json").exists()
+
+
+@pytest.fixture
+def scontrol(tmp_path):
+    """A scontrol that notes what it is asked, and says no: what a node of SLURM does is in tests/slurm."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = folder / "scontrol"
+    script.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho not allowed >&2\nexit 1\n')
+    script.chmod(0o755)
+    return ENV | {"PATH": f"{folder}:{ENV['PATH']}", "SLURM_JOB_ID": "17"}
+
+
+def test_a_job_that_saved_asks_to_be_requeued(out, tmp_path, scontrol):
+    said, code = stopped(out, tmp_path, 75, scontrol, saved=True)
+    assert code == 75
+    assert (tmp_path / "asked").read_text() == "requeue 17\n"
+    assert said == "run: job 17 is not requeued: not allowed\n"
+
+
+def test_a_job_that_saved_nothing_is_not_requeued_for_ever(out, tmp_path, scontrol):
+    (out / "last.safetensors").write_text("")
+    before = time.time() - 100
+    os.utime(out / "last.safetensors", (before, before))
+    assert stopped(out, tmp_path, 75, scontrol) == ("", 75)
+    assert not (tmp_path / "asked").exists()
