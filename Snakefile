@@ -19,6 +19,14 @@ include: "workflow/rules/laws.smk"
 include: "workflow/rules/figures.smk"
 
 
+onstart:
+    check_cluster()
+
+
+onerror:
+    print("\n".join(failed_runs()))
+
+
 rule all:
     """The card of the data, every run, task, table, law and figure: a missing one is made again."""
     default_target: True

@@ -350,3 +350,94 @@ def test_the_workflow_is_one_sentence_a_rule():
             assert re.match(r'\w+:\n    """', rule), rule[:40]
             assert "log:" in rule
             assert "shell:" in rule
+
+
+def slurm_profile(project, *args, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--profile", "slurm", "--config", "study=tiny", *args],
+        cwd=project, env=ENV | kwargs, capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+
+
+def test_a_machine_without_sbatch_is_one_line_that_says_what_to_do(tmp_path):
+    """PATH has all commands but SLURM's."""
+    project, commands = make_project(tmp_path / "project", STUDY), tmp_path / "bin"
+    commands.mkdir()
+    for folder in reversed(ENV["PATH"].split(":")):
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            link = commands / name
+            link.unlink(missing_ok=True)
+            if name not in ("sbatch", "scontrol", "squeue", "sinfo", "sacct", "sacctmgr", "sshare"):
+                link.symlink_to(f"{folder}/{name}")
+    done = slurm_profile(project, PATH=str(commands))
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert said.count("recscale: there is no sbatch on this machine: run this on a login node") == 1
+    assert said.splitlines()[-1].startswith("recscale: ")
+    assert "Traceback" not in said
+    assert not (project / "results").exists()
+    assert slurm_profile(project, "--dry-run", PATH=str(commands)).returncode == 0
+
+
+def test_a_wrong_limit_in_the_profile_is_one_line(tmp_path):
+    project = make_project(tmp_path / "project", STUDY)
+    profile = project / "profiles/slurm/config.yaml"
+    profile.write_text(profile.read_text().replace("device: A100-80GB", "device: A1000"))
+    done = slurm_profile(project, "--dry-run")
+    assert done.returncode == 1
+    assert "recscale: profile: train: device: A1000 is not one of A100-80GB, H100" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_a_run_asks_for_is_shown_capped_and_known_only_with_its_dataset(tmp_path):
+    """A dry-run prints it; where neither entry nor prepared folder tells the size of the data, not yet."""
+    project = make_project(tmp_path / "project", STUDY)
+    profile, datasets = project / "profiles/slurm/config.yaml", project / "config/datasets.yaml"
+    text = profile.read_text()
+    limits = {"max_minutes: 1440": "max_minutes: 7", "max_mem_mb: 128000": "max_mem_mb: 3000"}
+    for key, value in limits.items():
+        assert key in text
+        text = text.replace(key, value)
+    profile.write_text(text)
+    shown = re.findall(r"runtime=(\S+), gpu=(\S+),", slurm_profile(project, "--dry-run").stdout)
+    assert shown == [("7", "1")] * 5
+    content = yaml.safe_load(datasets.read_text())
+    del content["ml-1m"]["expect"]
+    datasets.write_text(yaml.safe_dump(content))
+    said = slurm_profile(project, "--dry-run").stdout
+    assert re.findall(r"runtime=(\S+), gpu=(\S+),", said) == [("<TBD>", "<TBD>")] * 5
+    profile.write_text(text.replace("# gpu_gres: gpu #", "gpu_gres: gpu:a100 #"))
+    datasets.write_text((REPO / "config/datasets.yaml").read_text())
+    said = slurm_profile(project, "--dry-run").stdout
+    assert said.count("gres=gpu:a100:1") == 5
+    assert "gpu=" not in said
+
+
+def test_the_slurm_profile_is_short_and_every_setting_has_its_reason():
+    lines = (REPO / "profiles/slurm/config.yaml").read_text().splitlines()
+    assert len(lines) < 60
+    assert sum("<--" in line for line in lines) == 4  # three to edit, and the line that says so
+
+
+@pytest.mark.heavy
+def test_a_dry_run_of_five_thousand_points(tmp_path):
+    """At most 40 seconds of a processor and 2 GB, by the SLURM profile, which computes what each asks for."""
+    sizes = {f"{layers}x{width}": {} for layers in (1, 2, 4, 8, 12) for width in (8, 16, 32, 64, 128)}
+    grid = [{"sizes": "all", "seed": list(range(1, 201))}]
+    project = make_project(tmp_path / "project", STUDY | {"sizes": sizes, "grid": grid, "laws": {}})
+    code = (
+        "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]);"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN);"
+        "print(done.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss, file=sys.stderr)"
+    )
+    base = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--config", "study=tiny"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *base, "--dry-run", "--quiet", "rules"],
+        cwd=project, env=ENV, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert re.search(r"train +5000\n", done.stdout + done.stderr)
+    status, seconds, kib = (float(number) for number in done.stderr.splitlines()[-1].split())
+    print(f"{seconds:.1f} s, {kib / 1e6:.2f} GB")
+    assert status == 0
+    assert seconds < 40
+    assert kib * 1024 < 2e9

@@ -4,10 +4,12 @@ Imports only what is light: every cluster job reads this file again.
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
-from recscale import schema, study
+from recscale import attempt as attempts
+from recscale import cost, request, schema, study
 from recscale.errors import InputError
 
 
@@ -27,9 +29,79 @@ def spec(wildcards):
     return STUDY.runs[wildcards.run].spec()
 
 
-def cost(wildcards):
+def cost_of(wildcards):
     """Large runs start first, so that no core is idle while the largest finishes alone."""
     return study.relative_cost(STUDY.runs[wildcards.run])
+
+
+def limits():
+    """What the profile allows a job of rule train; without one nothing is limited, and no GPU asked for."""
+    given = workflow.resource_settings._parsed_overwrite_resources.get("train", {})
+    try:
+        return request.Limits.of({key: value.raw for key, value in given.items()})
+    except InputError as error:
+        sys.exit(f"recscale: {error}")
+
+
+def counts():
+    """The dataset in numbers; None where neither its entry nor a prepared folder tells."""
+    entries = schema.read_yaml(Path("config/datasets.yaml"), "datasets")
+    try:
+        return cost.stated(STUDY.dataset, Path(DATA), entries[STUDY.dataset])
+    except InputError:
+        return None
+
+
+def asked(wildcards, input, attempt=1):
+    """What the job of a run asks for; not known before its dataset is."""
+    data = COUNTS or counts()
+    if data is None:
+        raise FileNotFoundError(2, "not prepared yet", input.stats)
+    run, out = STUDY.runs[wildcards.run], Path(OUT, "runs", wildcards.run)
+    kills = attempts.kills(out, run.spec(), again=attempt > 1)
+    return request.request(run, data, LIMITS, attempt, kills)
+
+
+def memory(wildcards, input, attempt):
+    return asked(wildcards, input, attempt).mem_mb
+
+
+def minutes(wildcards, input, attempt):
+    return asked(wildcards, input, attempt).minutes
+
+
+def gpus(wildcards, input):
+    """A number for --gpus; none where there is no GPU, or where the cluster wants --gres."""
+    return None if LIMITS.gpu_gres else asked(wildcards, input).gpus or None
+
+
+def gres(wildcards, input):
+    number = asked(wildcards, input).gpus if LIMITS.gpu_gres else 0
+    return f"{LIMITS.gpu_gres}:{number}" if number else None
+
+
+def processes(wildcards, input):
+    return asked(wildcards, input).processes
+
+
+def check_cluster():
+    """One line where the profile's scheduler is not there."""
+    if workflow.executor_plugin.name == "slurm" and not shutil.which("sbatch"):
+        sys.exit(
+            "recscale: there is no sbatch on this machine: run this on a login node of the cluster, "
+            "or train here with snakemake --cores N"
+        )
+
+
+def failed_runs():
+    """A line for each run that failed the same way twice."""
+    found = {
+        name: attempts.failed(Path(OUT, "runs", name), run.spec())
+        for name, run in STUDY.runs.items()
+    }
+    return [
+        f"recscale: {name}: {attempts.text(why)}" for name, why in found.items() if why
+    ]
 
 
 def entry(*keys):
@@ -56,6 +128,12 @@ RAW = config["raw_dir"]
 DATA = f"{RESULTS}/data/{STUDY.dataset}"
 OUT = f"{RESULTS}/{STUDY.name}"
 STUDY_FILE = f"config/studies/{STUDY.name}.yaml"
+LIMITS = limits()
+COUNTS = counts()
+# A job on a node leaves starting again to the controller; on one machine there is no limit of time.
+RETRIES = None
+if workflow.is_main_process and COUNTS is not None and LIMITS.max_minutes:
+    RETRIES = request.retries(STUDY.runs, COUNTS, LIMITS)
 
 
 wildcard_constraints:
