@@ -282,6 +282,20 @@ def plan(args: argparse.Namespace) -> None:
     _say(plan.text(rows, device, how))
 
 
+def doctor(args: argparse.Namespace) -> None:
+    from recscale.doctor import checks
+
+    config = schema.read_yaml(args.config, "config")
+    content = study.load(args.config.parent / "studies" / f"{args.study or config['study']}.yaml")
+    study.check_dataset(content, args.datasets)
+    entry = schema.read_yaml(args.datasets, "datasets")[content.dataset]
+    wrong = 0
+    for check in checks(args.profile, Path(config["results_dir"]), Path(config["raw_dir"]), entry):
+        wrong += bool(check.remedy)
+        _say(check.text())
+    sys.exit(1 if wrong else 0)
+
+
 def report(args: argparse.Namespace) -> None:
     from recscale.report import report
 
@@ -493,6 +507,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--precision", choices=["bfloat16", "float32"], help="default: the device's best")
     sub.add_argument("--recompute", action="store_true", help="activations again in backward")
     sub.add_argument("--json", type=Path, help="writes: the rows")
+
+    sub = verb(
+        doctor, "check what a study needs of this machine and of its cluster; a line and a remedy each"
+    )
+    sub.add_argument("study", nargs="?", help="a study's name; default: the one in the config file")
+    sub.add_argument("--config", type=Path, default=config, help="reads: where results live")
+    sub.add_argument("--datasets", type=Path, default=datasets, help="reads: the datasets file")
+    slurm = Path("profiles/slurm/config.yaml")
+    sub.add_argument("--profile", type=Path, default=slurm, help="reads: the profile")
 
     sub = verb(report, "write a study's report.html and print its laws and where things are")
     sub.add_argument("study", nargs="?", help="a study's name; default: the one in the config file")
