@@ -10,7 +10,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
-.PHONY: run install test test-all lint bench-peers clean
+.PHONY: run install test test-all test-slurm lint bench-peers clean
 run: install
 	source $(BIN)/activate && snakemake --cores $(CORES) $(if $(STUDY),--config study=$(STUDY)) && recscale report $(STUDY)
 
@@ -32,6 +32,10 @@ test: .venv/installed-dev
 
 test-all: .venv/installed-dev # the heavy ones too
 	source $(BIN)/activate && python -m pytest -m ""
+
+# On a SLURM of its own: with RECSCALE_TEST_SLURM=1, as root; installs packages, writes /etc/slurm.
+test-slurm: .venv/installed-dev
+	source $(BIN)/activate && python -m pytest tests/slurm --durations=0 -vv
 
 lint: .venv/installed-dev
 	source $(BIN)/activate && ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow
