@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import math
@@ -28,7 +29,7 @@ from recscale.trainer import LAST
 
 RUN = Run("made-up", 1, 16, 0.02, n_heads=2, max_len=12, stride=12, epochs=3, batch_size=16)
 VOLATILE = (
-    "seconds", "seconds_saving", "targets_per_second", "peak_memory_bytes", "host", "commit",
+    "seconds", "seconds_saving", "seconds_left", "targets_per_second", "peak_memory_bytes", "host", "commit",
 )  # fmt: skip
 
 
@@ -251,6 +252,40 @@ def test_the_second_process_takes_over_from_a_killed_first(full, tmp_path):
     assert second.returncode == 0
     assert "takes over from process" in said
     same_run(out, done)
+    (noted,) = json.loads((out / "failures.json").read_text())["failures"]
+    assert noted["reason"].startswith(f"process {first.pid} on ")
+
+
+def test_sigterm_may_come_again_and_again(full, tmp_path):
+    """SLURM sends it before the limit and at it, torchrun passes on what its processes had already."""
+    data, _ = full
+    out = tmp_path / "run"
+    long = dataclasses.replace(RUN, epochs=100_000)
+    command = [sys.executable, "-m", "recscale", "train", "--spec", long.spec()]
+    command += ["--data", str(data), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while ": epoch 2/" not in process.stdout.readline():
+        assert process.poll() is None
+    while process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        time.sleep(0.002)
+    said = process.stdout.read()
+    assert process.returncode == 75, said
+    assert "stopped by SIGTERM" in said
+    assert (out / LAST).exists()
+    assert not (out / "running.json").exists()
+
+
+def test_a_point_that_is_there_is_kept_and_becomes_newer_than_its_data(full, tmp_path):
+    """Snakemake plans a point that is older than its data; of the same data it is the same point."""
+    data, done = full
+    out = shutil.copytree(done, tmp_path / "run")
+    os.utime(out / "metrics.json", (0, 0))
+    before = (out / "metrics.json").read_bytes()
+    train(FULL, data, out, 1, print)
+    assert (out / "metrics.json").read_bytes() == before
+    assert (out / "metrics.json").stat().st_mtime > 10**9
 
 
 def interrupted(data, out, epoch=2, run=RUN):

@@ -533,6 +533,8 @@ def main() -> None:
     except OSError as error:
         sys.exit(_line(f"{error.filename or args.verb}: {error.strerror or error}"))
     except Interrupted as stopped:
+        for number in (signal.SIGTERM, signal.SIGINT):  # torchrun passes on what was there already
+            signal.signal(number, signal.SIG_IGN)
         if str(stopped):  # of several processes the first speaks
             _say(f"recscale: {stopped}")
         sys.exit(75)  # EX_TEMPFAIL: start it again
