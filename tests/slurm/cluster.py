@@ -186,3 +186,26 @@ def same(one, other):
             del row["seconds"], row["targets_per_second"]
     keys = ("spec", "test", "tests", "epochs", "chosen_epoch", "D_seen", "C", "changes")
     return weights[0] == weights[1] and all(points[0][key] == points[1][key] for key in keys)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A project whose dataset is prepared."""
+    folder = make_project(tmp_path_factory.mktemp("data"), STUDY)
+    command = ["snakemake", "--cores", "2", "--config", "study=tiny", "--", "results/data/ml-1m/card.json"]
+    subprocess.run(command, cwd=folder, env=ENV, capture_output=True, check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A function: the folder of a run that was trained here, in one go."""
+    known = {}
+
+    def make(project, seed=1):
+        spec = project.specs()[seed]
+        if spec not in known:
+            known[spec] = truth(spec, project.folder, tmp_path_factory.mktemp("truth"))
+        return known[spec]
+
+    return make
