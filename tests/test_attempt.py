@@ -57,7 +57,7 @@ def test_the_same_failure_twice_is_the_last(out):
     assert "failed the same way again: ValueError: no 18" in said[-1]
     (out / "failed.json").unlink()
     assert tried(out, "pass") == 0
-    assert list(out.iterdir()) == []
+    assert not (out / "failed.json").exists()
 
 
 def test_another_failure_or_another_spec_is_tried(out):
@@ -138,26 +138,37 @@ def test_sigterm_ends_with_75_when_the_training_does(out, tmp_path):
 
 
 @pytest.fixture
-def scontrol(tmp_path):
-    """A scontrol that notes what it is asked, and says no: what a node of SLURM does is in tests/slurm."""
+def node(tmp_path):
+    """A node with these commands: a job in the state of the file `state`, no leave to requeue it."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    script = folder / "scontrol"
-    script.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho not allowed >&2\nexit 1\n')
-    script.chmod(0o755)
+    (tmp_path / "state").write_text("RUNNING\n")
+    for name, does in (
+        ("squeue", f"cat {tmp_path}/state"),
+        ("scontrol", f'echo "$@" >> {tmp_path}/asked; echo not allowed >&2; exit 1'),
+    ):
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
     return ENV | {"PATH": f"{folder}:{ENV['PATH']}", "SLURM_JOB_ID": "17"}
 
 
-def test_a_job_that_saved_asks_to_be_requeued(out, tmp_path, scontrol):
-    said, code = stopped(out, tmp_path, 75, scontrol, saved=True)
+def test_a_job_that_saved_asks_to_be_requeued(out, tmp_path, node):
+    """What SLURM then does is in tests/slurm."""
+    said, code = stopped(out, tmp_path, 75, node, saved=True)
     assert code == 75
     assert (tmp_path / "asked").read_text() == "requeue 17\n"
     assert said == "run: job 17 is not requeued: not allowed\n"
 
 
-def test_a_job_that_saved_nothing_is_not_requeued_for_ever(out, tmp_path, scontrol):
+def test_a_job_that_was_cancelled_does_not_come_back(out, tmp_path, node):
+    (tmp_path / "state").write_text("COMPLETING\n")
+    assert stopped(out, tmp_path, 75, node, saved=True) == ("", 75)
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_job_that_saved_nothing_is_not_requeued_for_ever(out, tmp_path, node):
     (out / "last.safetensors").write_text("")
     before = time.time() - 100
     os.utime(out / "last.safetensors", (before, before))
-    assert stopped(out, tmp_path, 75, scontrol) == ("", 75)
+    assert stopped(out, tmp_path, 75, node) == ("", 75)
     assert not (tmp_path / "asked").exists()

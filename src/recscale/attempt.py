@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recscale import files
+from recscale import files, queue
 from recscale.claim import NAME as CLAIM
 
 FAILURES, FAILED = "failures.json", "failed.json"
@@ -60,7 +60,6 @@ def attempt(command: list[str], spec: str, out: Path, log: Path, processes: int,
         for number, handler in before.items():
             signal.signal(number, handler)
     if code == 0:
-        (out / FAILURES).unlink(missing_ok=True)
         return 0
     if code == SAVED or (processes > 1 and asked):
         state = out / LAST
@@ -93,14 +92,15 @@ def _requeue(out: Path, say: Say) -> None:
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         return
-    try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-    except OSError:
-        return  # a node without SLURM's commands
-    if done.returncode == 0:
+    # A job that was cancelled would come back: SLURM requeues also what is already ending.
+    alive, state = queue.command("squeue", "-h", "-j", job, "-o", "%T")
+    if not alive or state.strip() != "RUNNING":
+        return
+    done, said = queue.command("scontrol", "requeue", job)
+    if done:
         say(f"{out.name}: job {job} is put back into the queue")
         time.sleep(PATIENCE)
-    say(f"{out.name}: job {job} is not requeued: {' '.join((done.stderr or 'it goes on').split())}")
+    say(f"{out.name}: job {job} is not requeued: {said or 'it goes on'}")
 
 
 def note(out: Path, spec: str, code: int, lines: list[str], log: Path, say: Say) -> None:

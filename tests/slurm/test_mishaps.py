@@ -28,7 +28,7 @@ def without(folder, study, data, **train):
 
 def test_cancelled_requeued_killed_each_goes_on(squeue, data, made, tmp_path):
     """Four runs at once: scancel, scontrol requeue, kill -9 of the training, and one left alone."""
-    project = without(tmp_path / "project", long(40, [1, 2, 3, 4]), data)
+    project = without(tmp_path / "project", long(25, [1, 2, 3, 4]), data)
     for seed in project.specs():
         made(project, seed)
     controller = project.start()

@@ -80,6 +80,11 @@ def gres(wildcards, input):
     return f"{LIMITS.gpu_gres}:{number}" if number else None
 
 
+def nodes(wildcards, input):
+    """One, where several GPUs must be of one node; a group of runs would add up the ones of each."""
+    return 1 if asked(wildcards, input).processes > 1 else None
+
+
 def processes(wildcards, input):
     return asked(wildcards, input).processes
 

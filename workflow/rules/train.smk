@@ -30,7 +30,7 @@ rule train:
         runtime=minutes,
         gpu=gpus,
         gres=gres,
-        nodes=1,
+        nodes=nodes,
         processes=processes,
     params:
         spec=spec,
