@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from cluster import Project, at_once, cluster, epoch, long, needs_slurm, same, slurm, wait_for
@@ -28,9 +30,9 @@ def without(folder, study, data, **train):
 
 def test_cancelled_requeued_killed_each_goes_on(squeue, data, made, tmp_path):
     """Four runs at once: scancel, scontrol requeue, kill -9 of the training, and one left alone."""
-    project = without(tmp_path / "project", long(25, [1, 2, 3, 4]), data)
-    for seed in project.specs():
-        made(project, seed)
+    project = without(tmp_path / "project", long(40, [1, 2, 3, 4]), data)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda seed: made(project, seed), project.specs()))
     controller = project.start()
     cancelled, requeued, killed, _ = runs = list(project.runs().values())
     first = [wait_for(lambda run=run: epoch(run) > 1 and project.job(run)[0]) for run in runs]
@@ -65,8 +67,13 @@ def test_preempted_and_then_its_node_is_lost(squeue, data, made, tmp_path):
     wait_for(lambda: "COMPLETED" in slurm("squeue", "-h", "-t", "all", "-j", urgent, "-o", "%T"))
     wait_for(lambda: at_once(job))
     wait_for(lambda: project.job(run)[1] == "RUNNING" and "continues after" in project.jobs_said(run))
+    training = json.loads((run / "running.json").read_text())["pid"]
     slurm("scontrol", "update", "nodename=node1", "state=down", "reason=lost")
     wait_for(lambda: project.job(run) == (job, "PENDING"))
+    wait_for(
+        lambda: not Path(f"/proc/{training}").exists()
+    )  # its node is alive in truth, and must end it first
+    time.sleep(10)
     slurm("scontrol", "update", "nodename=node1", "state=resume")
     wait_for(lambda: at_once(job))
     assert controller.wait(900) == 0, project.said()
