@@ -10,7 +10,6 @@ import time
 import pytest
 
 from recscale import attempt
-from recscale.claim import NAME as CLAIM
 from recscale.study import Run
 
 SPEC = Run("x", 1, 8, 0.1).spec()
@@ -95,12 +94,19 @@ def test_who_is_killed_gets_more_memory_four_times(out):
 
 
 def test_an_attempt_that_ended_without_a_word_counts_as_killed(out):
-    (out / CLAIM).write_text("{}")  # nobody took it away
-    assert attempt.kills(out, SPEC, again=False) == 0  # it may be alive
-    assert attempt.kills(out, SPEC, again=True) == 1
-    (out / CLAIM).unlink()
-    attempt.killed(out, SPEC, "process 5 on node1, job 7")
-    assert attempt.kills(out, SPEC, again=True) == 1
+    """SLURM kills all of a job at once, maybe before its training has begun."""
+    code = (
+        "import sys; from pathlib import Path; from recscale.attempt import attempt;"
+        "kill = 'import os; os.kill(os.getppid(), 9)';"
+        f"attempt([sys.executable, '-c', kill], {SPEC!r}, Path({str(out)!r}), Path({str(out)!r}, 'a.log'),"
+        " 1, print)"
+    )
+    for number in range(2):
+        assert attempt.kills(out, SPEC, again=False) == 0  # those may be alive
+        assert attempt.kills(out, SPEC, again=True) == number
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert tried(out, "pass") == 0
+    assert attempt.kills(out, SPEC, again=True) == 2  # until the point is there
 
 
 SLOW = (

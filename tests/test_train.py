@@ -236,7 +236,6 @@ def test_the_second_process_ends_with_the_first(full, tmp_path):
 
 
 def test_the_second_process_takes_over_from_a_killed_first(full, tmp_path):
-    """It notes that the first was killed, and with the point that note goes."""
     data, done = full
     out = tmp_path / "run"
     command = [sys.executable, "-m", "recscale", "train", "--spec", FULL.spec()]
@@ -249,10 +248,6 @@ def test_the_second_process_takes_over_from_a_killed_first(full, tmp_path):
     assert "is being trained by process" in second.stdout.readline()
     first.kill()
     first.communicate()
-    while not (out / "failures.json").exists():
-        assert second.poll() is None
-    (noted,) = json.loads((out / "failures.json").read_text())["failures"]
-    assert noted["reason"].startswith(f"process {first.pid} on ")
     said = second.communicate()[0]
     assert second.returncode == 0
     assert "takes over from process" in said

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from recscale import files, queue
-from recscale.claim import NAME as CLAIM
 
 FAILURES, FAILED = "failures.json", "failed.json"
+MARKS = "attempt-*.json"  # of attempts that have not ended, or not by themselves
 LAST = "last.safetensors"  # the resume state
 KILLED = "killed by SIGKILL"
 LINES = 20  # of the output that are kept
@@ -51,6 +51,8 @@ def attempt(command: list[str], spec: str, out: Path, log: Path, processes: int,
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command = [*torchrun, f"--nproc-per-node={processes}", *command[1:]]
     began, asked = time.time(), list[int]()
+    mark = out / MARKS.replace("*", os.environ.get("SLURM_JOB_ID") or f"pid{os.getpid()}")
+    files.write_json(mark, _where())
     before = {
         n: signal.signal(n, lambda number, _: asked.append(number)) for n in (signal.SIGTERM, signal.SIGINT)
     }
@@ -59,6 +61,7 @@ def attempt(command: list[str], spec: str, out: Path, log: Path, processes: int,
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        mark.unlink(missing_ok=True)
     if code == 0:
         return 0
     if code == SAVED or (processes > 1 and asked):
@@ -114,12 +117,6 @@ def note(out: Path, spec: str, code: int, lines: list[str], log: Path, say: Say)
         say(f"{out.name}: {text(found)}; it is not tried again until {out / FAILED} is removed")
 
 
-def killed(out: Path, spec: str, who: str) -> None:
-    """Note that an attempt ended without a word: out of memory, with its node, or by someone's kill -9."""
-    found = {"reason": f"{who} ended without a word", "lines": [], "log": "", **_where()}
-    files.write_json(out / FAILURES, {"spec": spec, "failures": [*_failures(out, spec), found]})
-
-
 def _where() -> dict[str, Any]:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"job_id": os.environ.get("SLURM_JOB_ID"), "host": platform.node(), "noted": now}
@@ -163,13 +160,13 @@ def last_failure(out: Path, spec: str) -> str | None:
 
 
 def kills(out: Path, spec: str, again: bool) -> int:
-    """How often a process of the run was killed without a word, as far as is known: it may need more memory.
+    """How often an attempt was killed, as far as is known: it may need more memory.
 
-    `again`: a retry, so that a claim still there is of an attempt that could not take it away.
+    `again`: for a retry, when an attempt that is still marked is one that ended without a word.
     """
-    signs = (KILLED, "process ")
-    noted = sum(failure["reason"].startswith(signs) for failure in _failures(out, spec))
-    return int(noted + (again and (out / CLAIM).exists()))
+    noted = sum(failure["reason"].startswith(KILLED) for failure in _failures(out, spec))
+    marked = len(list(out.glob(MARKS))) if again else 0
+    return int(noted) + marked
 
 
 def _failures(out: Path, spec: str) -> list[dict[str, Any]]:

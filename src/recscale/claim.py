@@ -30,13 +30,10 @@ NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # file 
 
 
 class Claim:
-    """A held run folder. `lost` turns true when another process has taken it over.
+    """A held run folder. `lost` turns true when another process has taken it over."""
 
-    `taken_from`: the process that held it before and ended without releasing it, in words.
-    """
-
-    def __init__(self, path: Path, content: str, taken_from: str | None = None) -> None:
-        self.path, self.lost, self.taken_from = path, False, taken_from
+    def __init__(self, path: Path, content: str) -> None:
+        self.path, self.lost = path, False
         self._content, self._end = content, threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
@@ -92,7 +89,7 @@ def claim(
         if _gone(found) or silent > STALE:
             if _replace(path, found, content, by_force=silent > 2 * STALE):
                 say(f"{folder.name}: takes over from {_who(found)}, which gives no sign of life")
-                return Claim(path, content, _who(found))
+                return Claim(path, content)
             time.sleep(POLL)
             continue
         reason = stop()

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recscale import attempt, checkpoint, execution, files, sequences
+from recscale import checkpoint, execution, files, sequences
 from recscale.claim import claim
 from recscale.errors import InputError
 from recscale.processes import Processes, join
@@ -56,7 +56,7 @@ def train(
     def done() -> bool:
         return _is_done(out, run, data.sha256)
 
-    with _signals() as asked, _held(out, run.spec(), done, say, processes, asked) as taken:
+    with _signals() as asked, _held(out, done, say, processes, asked) as taken:
         if taken is None:
             if processes.first:
                 (out / "metrics.json").touch()  # newer than the data that it was checked against
@@ -105,7 +105,7 @@ def _is_done(out: Path, run: Run, data_sha256: str) -> bool:
 
 @contextmanager
 def _held(
-    out: Path, spec: str, done: Callable[[], bool], say: Say, processes: Processes, asked: list[str]
+    out: Path, done: Callable[[], bool], say: Say, processes: Processes, asked: list[str]
 ) -> Iterator[Callable[[], str | None] | None]:
     """Hold the run folder, by the first process for all; None where the run is done.
 
@@ -113,8 +113,6 @@ def _held(
     """
     held = claim(out, done, say, lambda: asked[0] if asked else None) if processes.first else None
     finished = processes.largest(float(processes.first and held is None)) > 0
-    if held is not None and held.taken_from is not None:
-        attempt.killed(out, spec, held.taken_from)
     looked = time.monotonic()
 
     def taken() -> str | None:
