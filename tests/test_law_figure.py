@@ -36,3 +36,12 @@ def test_without_a_law_the_figure_has_the_runs_and_says_why(tmp_path):
     assert set(csv["series"]) == {"fitted"}
     assert csv["measured"].tolist() == [5.0] * 16
     assert (tmp_path / "law.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_as_many_sizes_as_constants_have_a_curve_without_a_band(tmp_path):
+    fit = fit_law(SIZES[[0, 7, 15]], [6.2, 5.4, 5.2], law="three")
+    assert set(fit.band["lo"]) == {None}
+    draw(fit, "loss", tmp_path / "law.png")
+    csv = pd.read_csv(tmp_path / "law.csv")
+    assert csv.loc[csv["series"] == "band", "predicted"].tolist() == fit.band["mid"]
+    assert csv.loc[csv["series"] == "band", "lo"].isna().all()

@@ -37,7 +37,8 @@ def numbers(fit: Fit, y_name: str) -> pd.DataFrame:
     table["predicted"] = fit.predict({axis: table[axis].to_numpy(float) for axis in axes})
     parts = [table]
     if fit.band:
-        parts.append(pd.DataFrame(fit.band).rename(columns={"mid": "predicted"}).assign(series="band"))
+        band = pd.DataFrame(fit.band, dtype=float)  # an open end is None
+        parts.append(band.rename(columns={"mid": "predicted"}).assign(series="band"))
     if fit.profile:
         parts.append(pd.DataFrame(fit.profile).assign(series="profile"))
     return pd.concat(parts, ignore_index=True).assign(y=y_name)
