@@ -486,3 +486,17 @@ def test_on_one_data_set_the_performance_law_needs_its_exponent_given():
     given = fit_law(x, y, law="hr", form=forms.PERFORMANCE, delta=np.inf, resamples=100, fixed={"e_D": 0})
     assert given.status is Status.CONVERGED
     assert given.intervals["e_L"][0] < -0.25 < given.intervals["e_L"][1]
+
+
+def test_a_metric_that_falls_is_no_rising_law():
+    x = np.geomspace(1e3, 1e6, 8)
+    found = fit_law(x, 0.3 - 0.02 * np.log(x / 1e3), law="falls", form=forms.SIGMOID)
+    assert found.status is Status.NOT_DECREASING
+    assert "the metric falls" in found.meaning
+
+
+def test_all_constants_fixed_is_refused():
+    x = np.geomspace(1e3, 1e6, 8)
+    given = {"E": 5.0, "A": 3.0, "alpha": 0.3}
+    with pytest.raises(ValueError, match="nothing to fit"):
+        fit_law(x, law(x), law="law", form=forms.POWER_CONSTANT, fixed=given)

@@ -93,8 +93,8 @@ def test_little_unique_data_ask_for_a_smaller_model(joint):
 
 def test_warnings_name_the_axis_the_factor_and_the_status(joint, ladder):
     assert warning(joint, {"N": 1e8, "D": 1e10}) == ""
-    assert "D 1e+12 is 10 times above the runs" in warning(joint, {"N": 1e8, "D": 1e12})
-    assert "N 1e+05 is 100 times below the runs" in warning(joint, {"N": 1e5, "D": 1e10})
+    assert "D 1e+12 is 10 times above the fitted runs" in warning(joint, {"N": 1e8, "D": 1e12})
+    assert "N 1e+05 is 100 times below the fitted runs" in warning(joint, {"N": 1e5, "D": 1e10})
     assert "the fit is bound_hit" in warning(replace(ladder, status=Status.BOUND_HIT), {"x": 1e4})
     assert "N 1e+08 is 100 times above" in text(ladder, {"x": 1e8})
 

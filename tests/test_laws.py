@@ -1,11 +1,17 @@
 """A fit as JSON and as words."""
 
 import json
+import re
+from dataclasses import replace
 from math import nan
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from conftest import REPO
+from recscale.errors import InputError
+from recscale.files import write_json
 from recscale.fit import fit_law
 from recscale.forms import HOFFMANN, SIGMOID
 from recscale.laws import Fit, Status, summary, table
@@ -96,3 +102,35 @@ def test_the_table_has_a_line_a_constant_and_what_was_held_out():
     assert [line.split()[0] for line in lines[2:7]] == ["E", "A", "B", "alpha", "beta"]
     assert sum(line.startswith("held out N ") for line in lines) == len(found.held_out) == 7
     assert len(found.points_used) == 9
+
+
+def test_the_printed_formula_is_the_curve():
+    """Constants that move together cannot be rounded one by one to what their intervals support."""
+    points = pd.read_csv(REPO / "results/published/quick/points.csv")
+    columns = {"N": points["N"].to_numpy(float), "D": points["D"].to_numpy(float)}
+    found = fit_law(columns, points["test_loss"], law="joint", form=HOFFMANN, resamples=200)
+    said = re.match(
+        r"joint: L = ([\d.e]+) \+ ([\d.e]+)/N\^([\d.]+) \+ ([\d.e]+)/D\^([\d.]+),", summary(found)
+    )
+    e, a, alpha, b, beta = map(float, said.groups())
+    assert said.groups() != tuple(f"{found.parameters[k]:.6g}" for k in ("E", "A", "alpha", "B", "beta"))
+    printed = e + a / columns["N"] ** alpha + b / columns["D"] ** beta
+    assert np.abs(printed / found.predict(columns) - 1).max() <= 1e-3
+
+
+def test_a_constant_below_what_its_interval_supports_still_has_a_digit():
+    x = np.geomspace(1e3, 1e6, 7)
+    found = fit_law(x, 5 + (2000 / x) ** 0.3, law="law")
+    wide = replace(
+        found, parameters=found.parameters | {"E": 0.21}, intervals=found.intervals | {"E": [0.0, 8.0]}
+    )
+    assert re.search(r"E +0\.2 ", table(wide))
+
+
+@pytest.mark.parametrize(("key", "value"), [("form", "cubic"), ("status", "fine")])
+def test_a_damaged_law_is_one_line(tmp_path, key, value):
+    x = np.geomspace(1e3, 1e6, 7)
+    plain = fit_law(x, 5 + (2000 / x) ** 0.3, law="law").to_json() | {key: value}
+    write_json(tmp_path / "law.json", plain)
+    with pytest.raises(InputError, match=f"law.json: {key}: '{value}' is not one of"):
+        Fit.read(tmp_path / "law.json")

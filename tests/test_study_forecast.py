@@ -66,7 +66,7 @@ def test_a_size_has_its_loss_by_the_law_and_its_metrics_by_the_map(ask, results,
     assert low < mid < high
     assert f"loss {entry['predicted']:.4g} [" in said
     assert f"HR@10 {100 * hits.error:.2g} %" in said  # the map's own error
-    assert re.search(r"warning: extrapolates: N 8.29e\+08 is [\d.e+]+ times above the runs", said)
+    assert re.search(r"warning: extrapolates: N 8.29e\+08 is [\d.e+]+ times above the fitted runs", said)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".png", ".pdf", ".csv"}
     csv = pd.read_csv(tmp_path / "f.csv").set_index("series")
     assert csv.loc["forecast", "y"] == entry["predicted"]
@@ -93,7 +93,7 @@ def test_a_budget_of_hours_is_spent_to_the_last_minute(ask, results, tmp_path):
     layers, width = map(int, best["rung"]["size"].split("x"))
     run = replace(base, n_layers=layers, d_model=width, n_heads={96: 3, 128: 4}[width])
     entry = read_yaml(config / "datasets.yaml", "datasets")["ml-1m"]
-    counts = stated("ml-1m", results / "results/data/ml-1m", entry)
+    counts = replace(stated("ml-1m", results / "results/data/ml-1m", entry), n_items=3700)
     hours = run_seconds(DEVICES["H100"], computed(DEVICES["H100"], 1, 1, {}), run, counts) / 3600
     assert best["cost"] == pytest.approx(hours * best["seen"] / (3 * counts.epoch(run)[2]), rel=1e-6)
     ladder = {one["rung"]["size"]: one["loss"] for one in content["best"]["ladder"]}
@@ -111,7 +111,7 @@ def test_a_budget_of_hours_is_spent_to_the_last_minute(ask, results, tmp_path):
 def test_flops_count_the_output_layer(ask, tmp_path):
     ask("--flops", "1e13", "--json", str(tmp_path / "b.json"))
     best = json.loads((tmp_path / "b.json").read_text())["best"]["choice"]
-    n_items = 3706
+    n_items = 3700
     share = 6 * n_items * int(best["rung"]["size"].split("x")[1]) * best["seen"] / 1e13
     assert best["cost"] == pytest.approx(1e13)
     assert share > 0.3  # in models this small it is most of the cost, and N * D * 6 would miss it
@@ -126,6 +126,10 @@ def test_flops_count_the_output_layer(ask, tmp_path):
         (("--U", "1e12"), r"quick: has no law of test_loss by U; it has loss_vs_N \(N\), "),
         (("--N", "5", "--law", "nope"), "--law: quick has no law nope; it has loss_vs_N, "),
         (("--D", "5", "--law", "loss_vs_N"), "--law: loss_vs_N is of test_loss and N: give --N"),
+        (
+            ("--budget", "1e-9GPUh", "--device", "h100"),
+            r"budget: 1e-09 GPUh buy 0.6\d* targets, less than a step",
+        ),
         (("--budget", "100"), "--budget: 100 is not device hours, as 100GPUh"),
         (("--budget", "1h", "--device", "abacus"), "--device: abacus is not one of here, A100-80GB"),
     ],
@@ -134,6 +138,18 @@ def test_what_cannot_be_answered_is_one_line(ask, options, message):
     said = ask(*options)
     assert re.search(message, said)
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(("--D", "1e9"), "is of N, not of --D"), (("--flops", "1e20", "--N", "5"), "give no place with it")],
+)
+def test_a_law_file_takes_only_its_own_axis(results, monkeypatch, capsys, options, message):
+    law = results / "results/quick/laws/loss_vs_N.json"
+    monkeypatch.setattr("sys.argv", ["recscale", "forecast", str(law), *options])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert message in capsys.readouterr().err
 
 
 def test_a_law_file_takes_no_options_of_a_study(results, monkeypatch, capsys):

@@ -156,6 +156,22 @@ def test_one_figure_draws_one_law_and_without_one_the_runs(folder, monkeypatch, 
     assert list(pd.read_csv(tmp_path / "a.csv")["series"]) == ["fitted"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--hold-out", "D=1"), "--hold-out D: is not one of N"),
+        (("--hold-out", "99"), "leaves none to fit"),
+        (("--resamples", "1"), "--resamples: 1 is below 20"),
+        (("--plot", "a.jpg"), "a.jpg does not end with .png"),
+        (("--fix", "E=1,A=2,alpha=0.3"), "there is nothing to fit"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(folder, monkeypatch, capsys, options, message):
+    some = ("fit", folder / "runs.csv", "--law", "power_constant", "--x", "N=params", "--y", "loss")
+    code, _, err = recscale(monkeypatch, capsys, *some, *options)
+    assert (code, message in err) == (2, True)
+
+
 def test_damaged_and_missing_tables_are_one_line(monkeypatch, capsys, tmp_path):
     (tmp_path / "a.parquet").write_text("no")
     (tmp_path / "b.csv").write_text("")

@@ -318,6 +318,12 @@ def _amount(text: str) -> float:
     return value
 
 
+def _png(text: str) -> Path:
+    if not text.endswith(".png"):
+        raise argparse.ArgumentTypeError(f"{text} does not end with .png")
+    return Path(text)
+
+
 def _bytes(text: str) -> int:
     number, unit = text.rstrip("BKMGkmgb"), text.lstrip("0123456789.").upper().removesuffix("B")
     if not number.replace(".", "", 1).isdigit() or unit not in ("K", "M", "G"):
@@ -419,7 +425,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     own.add_argument("--resamples", type=_positive, default=1000, help="of the bootstrap (default 1000)")
     own.add_argument("--json", type=Path, help="writes: the fit, or a list of them")
-    own.add_argument("--plot", type=Path, help="writes: PNG; PDF and CSV beside it")
+    own.add_argument("--plot", type=_png, help="writes: PNG; PDF and CSV beside it")
     of = sub.add_argument_group("a study")
     of.add_argument("--points", type=Path, help="reads: points.parquet")
     of.add_argument("--out", type=Path, help="writes: LAW.json each and laws.csv")
@@ -443,7 +449,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--delta", type=float, default=1e-3, help="Huber threshold of the law (default 0.001)")
     sub.add_argument("--resamples", type=_positive, default=1000, help="of the bootstrap (default 1000)")
     sub.add_argument("--json", type=Path, help="writes: the three ways and the law")
-    sub.add_argument("--plot", type=Path, help="writes: PNG; PDF and CSV beside it")
+    sub.add_argument("--plot", type=_png, help="writes: PNG; PDF and CSV beside it")
 
     sub = verb(forecast, "what a fitted law says of a model, or the best N and D of a budget")
     sub.add_argument("source", help="a study's name, or a law's JSON of recscale fit")
@@ -455,7 +461,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         sub.add_argument(f"--{axis}", type=_amount, help=text)
     sub.add_argument("--flops", type=_amount, help="budget of one training: prints the best N and D")
-    sub.add_argument("--plot", type=Path, help="writes: PNG; PDF and CSV beside it")
+    sub.add_argument("--plot", type=_png, help="writes: PNG; PDF and CSV beside it")
     of = sub.add_argument_group("a law's JSON")
     of.add_argument(
         "--per-target", type=_amount, default=6.0, help="FLOPs a parameter and target (default 6)"

@@ -135,6 +135,8 @@ def _check(
         raise ValueError(f"{law}: need hold_out >= 0, 0 < level < 1, delta > 0")
     if not set(fixed) <= set(form.names) or not set(wanted) <= set(columns):
         raise ValueError(f"{law}: {form.name} has {', '.join(form.names)} and {', '.join(form.axes)}")
+    if set(fixed) == set(form.names):
+        raise ValueError(f"{law}: all constants of {form.name} are fixed: there is nothing to fit")
     if fixed and form.turned is not None:
         raise ValueError(f"{law}: no constant of {form.name} can be fixed; use power_constant")
 
@@ -276,7 +278,7 @@ def _no_change(runs: Runs, rss: float, sigma: float | None, df: int, level: floa
     u, way = runs.log_x[0] - runs.log_x[0].mean(), 1 if runs.form.rises else -1
     terms = max(1, runs.free - 1)
     gain = (float((spread**2).sum()) - rss) / terms
-    one_way = runs.form.positive and len(runs.log_x) == 1
+    one_way = (runs.form.positive or runs.form.rises) and len(runs.log_x) == 1
     slope = float((u * spread).sum() / (u**2).sum()) if one_way else 0.0
     if sigma is None:
         if (slope * way > 0 or not one_way) and gain > NOISE_FLOOR**2:
@@ -287,8 +289,8 @@ def _no_change(runs: Runs, rss: float, sigma: float | None, df: int, level: floa
         return Status.FLAT
     left = float(((spread - slope * u) ** 2).sum())
     error = max(sqrt(left / (len(spread) - 2)), NOISE_FLOOR) / sqrt((u**2).sum())
-    rises = slope > error * t_distribution.ppf(0.5 + level / 2, len(spread) - 2)
-    return Status.NOT_DECREASING if rises else Status.FLAT
+    wrong = -way * slope > error * t_distribution.ppf(0.5 + level / 2, len(spread) - 2)
+    return Status.NOT_DECREASING if wrong else Status.FLAT
 
 
 def _status(fit: Fit, found: Optimum, distinct: int, free: int) -> Status:

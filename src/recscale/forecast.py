@@ -144,8 +144,8 @@ def warning(fit: Fit, x: Mapping[str, float]) -> str:
         name = fit.x if axis == "x" else axis
         end = "above" if x[axis] > columns[axis].max() else "below"
         words.append(
-            f"extrapolates: {name} {x[axis]:.3g} is {far[axis]:.3g} times {end} the runs; the interval is "
-            "for noise, not for another form"
+            f"extrapolates: {name} {x[axis]:.3g} is {far[axis]:.3g} times {end} the fitted runs; "
+            "the interval is for noise, not for another form"
         )
     if fit.status is not Status.CONVERGED:
         words.append(f"the fit is {fit.status}: {fit.meaning}")

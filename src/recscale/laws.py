@@ -9,10 +9,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from itertools import product
 from math import floor, inf, isfinite, log10
 from pathlib import Path
 from typing import Any
 
+from recscale.errors import InputError
 from recscale.files import read_json
 from recscale.form import Array, Form, Points
 from recscale.forms import FORMS
@@ -45,8 +47,8 @@ MEANING = {
     "fit this well, so only the intervals and the held-out error count.",
     Status.NOT_CONVERGED: "No two starts agree on the optimum: do not use these constants.",
     Status.FLAT: "The measured value does not change with x by more than its noise: there is no law to fit.",
-    Status.NOT_DECREASING: "The loss rises with x: there is no law to fit; look for overfitting "
-    "or bad settings.",
+    Status.NOT_DECREASING: "The loss rises with x, or the metric falls: there is no law of this form to fit; "
+    "look for overfitting or bad settings.",
     Status.REFUSED: "Fewer distinct usable points than constants: nothing was fitted.",
 }
 
@@ -138,11 +140,16 @@ class Fit:
     @classmethod
     def read(cls, path: Path) -> Fit:
         """The `Fit` of a laws/<law>.json. Raises InputError where it is missing or damaged."""
-        return cls.from_json(read_json(path, *(field.name for field in fields(cls))))
+        plain = read_json(path, *(field.name for field in fields(cls)))
+        for key, legal in (("form", list(FORMS)), ("status", [str(status) for status in Status])):
+            if plain[key] not in legal:
+                raise InputError(f"{path}: {key}: {plain[key]!r} is not one of {', '.join(legal)}")
+        return cls.from_json(plain)
 
 
 # --- words ---
 
+DIGITS = 4  # a constant more than its interval supports, at most
 SHOWN = 7  # held-out points that a terminal lists
 EXPONENTS = ("alpha", "beta", "R_D", "R_N")  # what a reader compares: always with their intervals
 
@@ -150,13 +157,15 @@ EXPONENTS = ("alpha", "beta", "R_D", "R_N")  # what a reader compares: always wi
 def summary(fit: Fit) -> str:
     """One line: the law, its intervals, the status and the held-out error.
 
-    A constant whose interval is open prints as its name, and no number has a digit that its
-    interval cannot support. Where there is no law, the line says why.
+    A constant whose interval is open prints as its name. The formula has as many digits as it takes to give
+    the fitted curve (constants that move together cannot be rounded one by one); an exponent stands again
+    with its interval and no digit that this cannot support. Where there is no law, the line says why.
     """
     title = f"{fit.law}: "
     if fit.parameters is None:
         return f"{title}{fit.status}. {fit.meaning}"
     point, listed = {}, []
+    places = _places(fit)
     for name, value in fit.parameters.items():
         if name in fit.fixed:
             point[name] = f"{value:g}"
@@ -165,11 +174,11 @@ def summary(fit: Fit) -> str:
         place = _place(value, *ends)
         within = "not bounded" if ends == [None, None] else f"[{', '.join(_ends(ends, place))}]"
         known = fit.status not in (Status.UNDERDETERMINED, Status.NOT_IDENTIFIED) and None not in ends
-        point[name] = _number(value, place) if known else name
+        point[name] = _number(value, places[name]) if known else name
         if not known:
             listed.append(f"{name} {within}")
         elif name in EXPONENTS:
-            listed.append(f"{name} {point[name]} {within}")
+            listed.append(f"{name} {_number(value, place)} {within}")
     method = fit.interval_method.split(" ")[0]
     words = [_written(fit, point), *listed]
     line = f"{title}{', '.join(words)} ({100 * fit.level:g} %, {method}), {fit.status}"
@@ -229,6 +238,31 @@ def _written(fit: Fit, point: Mapping[str, str]) -> str:
     return f"{head.split('(')[0]} = {right}"
 
 
+CLOSE = 1e-3  # of the value: how far the printed formula may be from the fit
+
+
+def _places(fit: Fit) -> dict[str, int]:
+    """Power of ten of the last digit of each constant, so that the formula gives the curve at the runs.
+
+    Of all ways to add digits to those that the intervals support, the one that adds fewest.
+    """
+    values, axes = fit.parameters or {}, fit.shape.axes
+    at = {axis: [run[axis] for run in fit.points_used] for axis in axes}
+    exact = fit.predict(at)
+
+    def off(places: Mapping[str, int]) -> float:
+        rounded = {name: float(_number(value, places[name])) for name, value in values.items()}
+        return float((abs(fit.shape.predict(at, rounded | fit.fixed) - exact) / abs(exact)).max(initial=0.0))
+
+    places = {name: _place(value, *fit.intervals[name]) for name, value in values.items()}
+    ways = product(range(DIGITS + 1), repeat=len(places))
+    for more in sorted((way for way in ways if sum(way) <= 2 * DIGITS), key=sum):
+        finer = {name: place - n for (name, place), n in zip(places.items(), more, strict=True)}
+        if off(finer) <= CLOSE:
+            return finer
+    return places
+
+
 def _ends(ends: list[float | None], place: int) -> list[str]:
     return ["not bounded" if end is None else _number(end, place) for end in ends]
 
@@ -254,6 +288,7 @@ def _number(value: float, place: int) -> str:
         return "0"
     if value < 0:
         return f"-{_number(-value, place)}"
+    place = min(place, floor(log10(value)))
     if place <= 0 and value >= 1e-3:
         return f"{value:.{-place}f}"
     mantissa, power = f"{value:.{max(0, floor(log10(value)) - place)}e}".split("e")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Told:
     fit: Fit
     maps: list[MetricMap]
     no_map: list[str]  # why a metric has none
+    n_items: int  # the catalogue of the runs
 
 
 def read(args: Namespace, given: set[str]) -> Told:
@@ -51,7 +52,7 @@ def read(args: Namespace, given: set[str]) -> Told:
     fit = Fit.read(folder / "laws" / f"{law.name}.json")
     if fit.parameters is None:
         raise InputError(f"{law.name}: no law to predict with. {fit.meaning}")
-    points = read_table(folder / "points.parquet", "run", "test_loss", *METRICS)
+    points = read_table(folder / "points.parquet", "run", "test_loss", "n_items", *METRICS)
     popularity = read_json(folder / "references.json", "popularity")["popularity"]["test"]["loss"]
     maps, no_map = [], []
     for metric in METRICS:
@@ -59,7 +60,7 @@ def read(args: Namespace, given: set[str]) -> Told:
             maps.append(fit_map(metric, points["test_loss"], points[metric], popularity))
         except InputError as error:
             no_map.append(str(error))
-    return Told(study, law, fit, maps, no_map)
+    return Told(study, law, fit, maps, no_map, int(points["n_items"].iloc[0]))
 
 
 def _law(study: Study, name: str | None, given: set[str]) -> Law:
@@ -166,6 +167,8 @@ def _spent(told: Told, args: Namespace) -> Spent:
     entry = read_yaml(args.datasets, "datasets")[told.study.dataset]
     folder = Path(config["results_dir"]) / "data" / told.study.dataset
     counts = plan.counts(told.study.dataset, folder, entry)
+    if counts.sequences is None:  # what the runs had, where the prepared data are not here
+        counts = replace(counts, n_items=told.n_items)
     shapes = budget.shapes(told.study, told.law)
     _, positions, targets = counts.epoch(shapes[0])
     if args.flops is not None:
@@ -189,6 +192,11 @@ def _spent(told: Told, args: Namespace) -> Spent:
     data, theta = budget.Data(targets, shapes[0].epochs), budget.refits(told.fit)
     best = budget.choose(told.fit, told.law, ladder, data, amount, theta)
     within = None
+    step = shapes[0].batch_size * shapes[0].stride
+    if best.choice.seen < step:
+        raise InputError(
+            f"budget: {amount:g} {unit} buy {best.choice.seen:.2g} targets, less than a step ({step})"
+        )
     if best.choice.available > targets:
         within = budget.choose(told.fit, told.law, ladder, data, amount, theta, most=targets)
     return Spent(amount, unit, how, best, within, data, ladder, theta)
@@ -236,7 +244,8 @@ def _budget_lines(told: Told, spent: Spent) -> tuple[list[str], dict[str, Any]]:
     if spent.within is not None:
         held = answer(told, spent.within.choice.x)
         lines += [
-            f"on the data there is, no worse by more than noise: {_choice(spent.within.choice, spent)}",
+            f"on the data there is, cheapest within noise of the best there: "
+            f"{_choice(spent.within.choice, spent)}",
             f"  {_says(told, held)}",
         ]
         content |= {"within_data": asdict(spent.within), "within_data_at": asdict(held)}

@@ -21,6 +21,8 @@ from recscale.form import Array, Form
 from recscale.forms import FORMS, POWER_CONSTANT
 from recscale.laws import Fit, table
 
+LEAST = 20  # resamples
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -56,6 +58,8 @@ def asked(args: Namespace) -> list[Asked]:
 
 def fit_and_tell(args: Namespace, say: Callable[[str], None]) -> None:
     """`recscale fit TABLE`: print one law, or a table of several; write --json and --plot."""
+    if args.resamples < LEAST:
+        raise InputError(f"--resamples: {args.resamples} is below {LEAST}, too few for percentiles")
     wanted, frame = asked(args), where(read(args.source), args.where, args.source)
     fits = [
         (fit_table(args.source, frame, form, one), ", ".join(one.x.values()))
@@ -171,10 +175,16 @@ def fit_table(path: Path, frame: pd.DataFrame, form: Form, asked: Asked) -> Fit:
         )
     held = {}
     for axis, text in asked.hold_out.items():
-        place = form.axes[0] if one or not axis else axis
+        place = form.axes[0] if axis == "" or (one and axis in (name, column)) else axis
         if place not in x:
-            raise InputError(f"--hold-out {axis}: is not one of {', '.join(form.axes)}")
-        held[place] = _count(text, len(np.unique(x[place])))
+            legal = (name or column,) if one else form.axes
+            raise InputError(f"--hold-out {axis}: is not one of {', '.join(legal)}")
+        distinct = len(np.unique(x[place]))
+        held[place] = _count(text, distinct)
+        if held[place] >= distinct:
+            raise InputError(
+                f"--hold-out {text}: of {distinct} values of {columns[place]} leaves none to fit"
+            )
     unknown = set(asked.fixed or {}) - set(form.names)
     if unknown:
         raise InputError(f"--fix {', '.join(unknown)}: {form.name} has {', '.join(form.names)}")
