@@ -52,6 +52,14 @@ def test_cancelled_requeued_killed_each_goes_on(squeue, data, made, tmp_path):
         assert same(run, made(project, seed))
 
 
+def node_is_back():
+    """Whether the node takes jobs; SLURM refuses to resume one that does."""
+    if slurm("sinfo", "-h", "-n", "node1", "-o", "%T").strip().startswith("down"):
+        subprocess.run(["scontrol", "update", "nodename=node1", "state=resume"], check=False)
+        return False
+    return True
+
+
 def test_preempted_and_then_its_node_is_lost(squeue, data, made, tmp_path):
     """A job with priority takes all GPUs; later the node goes down. The job's id stays, no retry is used."""
     project = without(tmp_path / "project", long(40, [1]), data, slurm_partition="preemptible")
@@ -70,11 +78,10 @@ def test_preempted_and_then_its_node_is_lost(squeue, data, made, tmp_path):
     training = json.loads((run / "running.json").read_text())["pid"]
     slurm("scontrol", "update", "nodename=node1", "state=down", "reason=lost")
     wait_for(lambda: project.job(run) == (job, "PENDING"))
-    wait_for(
-        lambda: not Path(f"/proc/{training}").exists()
-    )  # its node is alive in truth, and must end it first
+    # The node is alive in truth, and must end it first; then it comes back by itself, or is told to.
+    wait_for(lambda: not Path(f"/proc/{training}").exists())
     time.sleep(10)
-    slurm("scontrol", "update", "nodename=node1", "state=resume")
+    wait_for(node_is_back)
     wait_for(lambda: at_once(job))
     assert controller.wait(900) == 0, project.said()
     assert project.job(run)[0] == job
