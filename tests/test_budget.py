@@ -7,9 +7,10 @@ import pytest
 
 from conftest import REPO
 from recscale import budget, study
-from recscale.budget import Data, Rung, choose, refits, rungs, shapes
+from recscale.budget import Data, Rung, choose, rungs, shapes
 from recscale.errors import InputError
 from recscale.fit import fit_law
+from recscale.forecast import refits
 from recscale.forms import HOFFMANN, MUENNIGHOFF
 from recscale.study import Law, training_flops
 
@@ -32,7 +33,7 @@ def test_the_best_rung_is_next_to_the_closed_form(joint):
     p, c = joint.parameters, 1e15
     g = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / (p["alpha"] + p["beta"]))
     n = g * (c / 6) ** (p["beta"] / (p["alpha"] + p["beta"]))
-    best = choose(joint, JOINT, LADDER, ONCE, c, refits(joint))
+    best = choose(joint, JOINT, LADDER, ONCE, c, refits(joint)[1])
     assert abs(np.log(best.choice.rung.n / n)) <= np.log(1e6) / 60 / 2 * 1.01
     assert best.choice.seen == pytest.approx(c / 6 / best.choice.rung.n)
     low, high = best.n_interval
@@ -43,7 +44,7 @@ def test_the_best_rung_is_next_to_the_closed_form(joint):
 def test_the_choice_is_the_least_of_all_and_the_step_up_costs_as_much_data(joint):
     prices = np.random.default_rng(1).uniform(1, 30, 61)
     ladder = [Rung(r.size, r.n, r.n_total, r.n * price) for r, price in zip(LADDER, prices, strict=True)]
-    best = choose(joint, JOINT, ladder, Data(10**7, 3), 1e15, refits(joint))
+    best = choose(joint, JOINT, ladder, Data(10**7, 3), 1e15, refits(joint)[1])
     losses = [float(joint.predict({"N": r.n, "D": 1e15 / r.cost / 3})) for r in ladder]
     k = int(np.argmin(losses))
     assert best.choice.rung == ladder[k]
@@ -56,14 +57,20 @@ def test_the_choice_is_the_least_of_all_and_the_step_up_costs_as_much_data(joint
 
 @pytest.mark.parametrize(("c", "end"), [(1e5, "smallest"), (1e26, "largest"), (1e15, "")])
 def test_an_end_of_the_ladder_is_said(joint, c, end):
-    best = choose(joint, JOINT, LADDER, ONCE, c, refits(joint))
+    best = choose(joint, JOINT, LADDER, ONCE, c, refits(joint)[1])
     assert best.at_end == end
     assert (best.next is None) == (end == "largest")
 
 
+def test_another_shape_of_the_same_n_is_no_step_up(joint):
+    twice = [shape for rung in LADDER for shape in (rung, Rung("other", rung.n, rung.n_total, rung.cost))]
+    best = choose(joint, JOINT, twice, ONCE, 1e15, refits(joint)[1])
+    assert best.next.rung.n > best.choice.rung.n
+
+
 def test_on_the_data_there_is_no_rung_is_dearer_than_noise_is_worth(joint):
     data = Data(10**7, 1)
-    best = choose(joint, JOINT, LADDER, data, 1e18, refits(joint), most=data.targets)
+    best = choose(joint, JOINT, LADDER, data, 1e18, refits(joint)[1], most=data.targets)
     losses = {r.n: float(joint.predict({"N": r.n, "D": min(1e7, 1e18 / r.cost)})) for r in LADDER}
     least = min(losses.values())
     close = [n for n, loss in losses.items() if np.log(loss / least) <= joint.sigma]
@@ -78,10 +85,10 @@ def test_a_law_of_repeated_data_takes_epochs():
     y = MUENNIGHOFF.predict(x, named)
     fit = fit_law(x, y, law="repeated", form=MUENNIGHOFF, resamples=20)
     law = Law("repeated", "muennighoff", {"N": "N", "D": "D_seen", "U": "D"}, "test_loss", {}, {})
-    best = choose(fit, law, LADDER, Data(10**7, 1), 1e15, refits(fit)).choice
+    best = choose(fit, law, LADDER, Data(10**7, 1), 1e15, refits(fit)[1]).choice
     assert best.available == best.x["U"] == 1e7
     assert best.x["D"] == best.seen > 1e7
-    fresh = choose(fit, law, LADDER, Data(10**12, 1), 1e15, refits(fit)).choice
+    fresh = choose(fit, law, LADDER, Data(10**12, 1), 1e15, refits(fit)[1]).choice
     assert fresh.available == fresh.seen
     assert fresh.loss < best.loss
 
@@ -90,8 +97,8 @@ def test_without_resamples_there_is_no_interval(joint):
     few = np.unique(N)[:4]
     x = {"N": np.r_[few, few], "D": np.repeat([1e6, 1e8], 4)}
     fit = fit_law(x, HOFFMANN.predict(x, TRUTH), law="few", form=HOFFMANN)
-    assert len(refits(fit)) == 1
-    best = choose(fit, JOINT, LADDER, ONCE, 1e15, refits(fit))
+    assert len(refits(fit)[1]) == 1
+    best = choose(fit, JOINT, LADDER, ONCE, 1e15, refits(fit)[1])
     assert best.n_interval is None
     assert best.seen_interval is None
 
@@ -100,7 +107,7 @@ def test_a_law_of_one_axis_has_no_budget():
     fit = fit_law(np.unique(N), 5 + (1e4 / np.unique(N)) ** 0.3, law="ladder", x_name="N")
     law = Law("ladder", "saturating_power", {"x": "N"}, "test_loss", {}, {})
     with pytest.raises(InputError, match="ladder: a budget needs a law of N and D"):
-        choose(fit, law, LADDER, ONCE, 1e15, refits(fit))
+        choose(fit, law, LADDER, ONCE, 1e15, refits(fit)[1])
 
 
 def test_the_ladder_is_the_sizes_of_the_law_and_lsrms_above_with_exact_costs():

@@ -16,9 +16,7 @@ import numpy as np
 from recscale import solver
 from recscale.errors import InputError
 from recscale.form import Array
-from recscale.intervals import resample
 from recscale.laws import Fit
-from recscale.solver import Runs
 from recscale.study import Law, Run, Study, n_non_embedding, n_total, select
 
 # Layers, width, heads of LSRM's own models.
@@ -117,23 +115,11 @@ def _place(law: Law, rung: Rung, seen: float, data: Data) -> tuple[dict[str, flo
     return {axis: float(columns[column]) for axis, column in law.x.items()}, available
 
 
-def refits(fit: Fit) -> Array:
-    """Constants of the law, a row of theta: the fit's, then of each resample of its runs, if it has any."""
-    form, runs = fit.shape, _runs(fit)
-    theta = form.theta(fit.parameters or {})
-    if not fit.resamples:
-        return theta
-    ids = [point.get("run", place) for place, point in enumerate(fit.points_used)]
-    groups = np.unique(ids, return_inverse=True)[1]
-    others, _ = resample(theta[0], runs, groups, fit.resamples, np.random.default_rng(0))
-    return np.concatenate([theta, others])
-
-
 def choose(
     fit: Fit, law: Law, ladder: Sequence[Rung], data: Data, budget: float, theta: Array,
     most: float | None = None,
 ) -> Best:  # fmt: skip
-    """The best that `budget` buys, by `refits` theta of the law.
+    """The best that `budget` buys, by the constants theta of `forecast.refits`.
 
     most: no more different targets than this, whatever the budget; then, as larger models gain ever less
     on the same data, the cheapest rung that is within the noise of a run of the best. Raises InputError
@@ -155,26 +141,22 @@ def choose(
     if most is not None:  # values are logarithms of losses
         close = values - values.min(axis=1, keepdims=True) <= (fit.sigma or 0.0)
         best = np.where(close, [option.cost for option in options], np.inf).argmin(axis=1)
-    chosen, above = options[int(best[0])], int(best[0]) + 1
-    step = _choice(fit, law, ladder[above], chosen.seen, data) if above < len(ladder) else None
+    chosen = options[int(best[0])]
+    above = [rung for rung in ladder if rung.n > chosen.rung.n]  # another shape of the same N is no step
+    step = _choice(fit, law, above[0], chosen.seen, data) if above else None
     n_ends = seen_ends = None
     if len(best) > 1:
         drawn = [options[k] for k in best[1:]]
         n_ends = _interval([choice.rung.n for choice in drawn], fit.level)
         seen_ends = _interval([choice.seen for choice in drawn], fit.level)
-    end = "smallest" if best[0] == 0 else "largest" if step is None else ""
+    smallest = chosen.rung.n == ladder[0].n
+    end = "smallest" if smallest else "largest" if step is None else ""
     return Best(chosen, tuple(options), step, n_ends, seen_ends, end)
 
 
 def _choice(fit: Fit, law: Law, rung: Rung, seen: float, data: Data) -> Choice:
     x, available = _place(law, rung, seen, data)
     return Choice(rung, seen, available, x, seen * rung.cost, float(fit.predict(x)))
-
-
-def _runs(fit: Fit) -> Runs:
-    form, points = fit.shape, fit.points_used
-    columns = {axis: np.array([point[axis] for point in points]) for axis in form.axes}
-    return Runs.of(form, form.logs(columns), np.array([point["y"] for point in points]), fit.delta, fit.fixed)
 
 
 def _interval(values: Sequence[float], level: float) -> tuple[float, float]:

@@ -72,6 +72,20 @@ def along(fit: Fit, x: Mapping[str, Sequence[float]]) -> Fit:
         raise InputError(str(error)) from error
 
 
+def refits(fit: Fit) -> tuple[Runs, Array]:
+    """A law's runs, and its constants, a row of theta: the fit's, then of each resample, if there are any."""
+    form = fit.shape
+    columns, y = _columns(fit)
+    runs = Runs.of(form, form.logs(columns), y, fit.delta, fit.fixed)
+    theta = form.theta(fit.parameters or {})
+    if not fit.resamples:
+        return runs, theta
+    ids = [point.get("run", place) for place, point in enumerate(fit.points_used)]
+    groups = np.unique(ids, return_inverse=True)[1]
+    others, _ = resample(theta[0], runs, groups, fit.resamples, np.random.default_rng(0))
+    return runs, np.concatenate([theta, others])
+
+
 def allocate(fit: Fit, c: float, per_target: float = PER_TARGET, unique: float | None = None) -> Allocation:
     """The best N and D for c FLOPs by a law of N and D (and unique data U, if its form has it).
 
@@ -82,14 +96,7 @@ def allocate(fit: Fit, c: float, per_target: float = PER_TARGET, unique: float |
         raise InputError(f"{fit.law}: a budget needs a fitted law of N and D, as hoffmann")
     if "U" in form.axes and unique is None:
         raise InputError(f"{fit.law}: {form.name} needs the unique data, --U")
-    columns, y = _columns(fit)
-    runs = Runs.of(form, form.logs(columns), y, fit.delta, fit.fixed)
-    theta = form.theta(fit.parameters)
-    if fit.resamples:
-        ids = [point.get("run", place) for place, point in enumerate(fit.points_used)]
-        groups = np.unique(ids, return_inverse=True)[1]
-        others, _ = resample(theta[0], runs, groups, fit.resamples, np.random.default_rng(0))
-        theta = np.concatenate([theta, others])
+    runs, theta = refits(fit)
     at, value = least(runs, theta, c, per_target, unique)
     up, _ = least(runs, theta, 2 * c, per_target, unique)
     if not np.isfinite(at[0]):

@@ -189,7 +189,7 @@ def _spent(told: Told, args: Namespace) -> Spent:
             return seconds * chosen.processes / 3600 / (targets * run.epochs)
 
     ladder = budget.rungs(shapes, counts.n_items, price)
-    data, theta = budget.Data(targets, shapes[0].epochs), budget.refits(told.fit)
+    data, (_, theta) = budget.Data(targets, shapes[0].epochs), forecast.refits(told.fit)
     best = budget.choose(told.fit, told.law, ladder, data, amount, theta)
     within = None
     step = shapes[0].batch_size * shapes[0].stride
