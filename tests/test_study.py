@@ -46,6 +46,13 @@ def test_grid_crosses_sizes_and_lists(tmp_path):
     ]
 
 
+def test_a_list_in_where_takes_each_of_its_values(tmp_path):
+    laws = {"a": {"x": "D", "where": {"size": "1x8", "data_fraction": [1, 0.5], "seed": [1, 2]}}}
+    loaded = study.load(write(tmp_path, GOOD | {"laws": laws}))
+    chosen = [loaded.runs[name] for name in study.select(loaded.laws["a"], loaded.runs)]
+    assert [(r.size, r.data_fraction, r.seed) for r in chosen] == [("1x8", 1.0, 1), ("1x8", 0.5, 2)]
+
+
 def test_order_of_keys_and_spelling_of_numbers_do_not_change_a_spec(tmp_path):
     other = dict(reversed(GOOD.items())) | {
         "sizes": {"2x16": {"n_heads": 2, "learning_rate": 2.0e-2}, "1x8": {"learning_rate": 0.0100}},
@@ -118,6 +125,11 @@ def test_every_key_is_in_the_spec(run, key):
             r"laws\.a\.x: 'n' is not one of \['N', 'N_total', 'D', 'D_se",
         ),
         ({"laws": {"a": {"x": "N", "where": {"size": "3x3"}}}}, r"laws\.a\.where: selects none"),
+        (
+            {"laws": {"a": {"x": "N", "where": {"data_fraction": 1, "size": ["1x8", "3x3"]}}}},
+            r"laws\.a\.where\.size: 3x3 selects none",
+        ),
+        ({"laws": {"a": {"x": "N", "where": {"size": []}}}}, r"size: \[\] (is too short|should be)"),
         ({"run": {"seed": 1.5}}, r"seed: 1\.5 is not of type 'integer'"),
         ({"run": {"epochs": True}}, r"epochs: True is not of type 'integer'"),
         ({"run": {"dropout": float("nan")}}, r"dropout: nan is not a finite number"),

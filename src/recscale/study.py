@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -278,7 +278,8 @@ def load(path: str | Path) -> Study:
 
 
 def select(part: Law | Task, runs: Mapping[str, Run]) -> list[str]:
-    """Names of the runs a law is fitted on or a task is done with: those that equal `where` on every key.
+    """Names of the runs a law is fitted on or a task is done with: those that equal `where` on every key,
+    where it lists values one of them.
 
     A run on all the data ends every axis and is in every sample, so it has any data_axis and data_seed.
     """
@@ -286,7 +287,7 @@ def select(part: Law | Task, runs: Mapping[str, Run]) -> list[str]:
         name
         for name, run in runs.items()
         if all(
-            {**asdict(run), "size": run.size}.get(key) == value
+            {**asdict(run), "size": run.size}.get(key) in (value if isinstance(value, list) else [value])
             or (key in ("data_axis", "data_seed") and run.data_fraction == 1)
             for key, value in part.where.items()
         )
@@ -332,13 +333,17 @@ def _check_where(part: Law | Task, runs: Mapping[str, Run], where: str) -> list[
     for key in part.where:
         if key not in legal:
             raise InputError(f"{where}.where: {key} is not one of {', '.join(legal)}")
-    if part.where.get("data_axis", "users") not in DATA_AXES:
-        raise InputError(
-            f"{where}.where.data_axis: {part.where['data_axis']} is not one of {', '.join(DATA_AXES)}"
-        )
+    axes = part.where.get("data_axis", "users")
+    for axis in axes if isinstance(axes, list) else [axes]:
+        if axis not in DATA_AXES:
+            raise InputError(f"{where}.where.data_axis: {axis} is not one of {', '.join(DATA_AXES)}")
     chosen = [runs[name] for name in select(part, runs)]
     if not chosen:
         raise InputError(f"{where}.where: selects none of the {len(runs)} runs")
+    for key, value in part.where.items():
+        for one in value if isinstance(value, list) else ():
+            if not select(replace(part, where={**part.where, key: one}), runs):
+                raise InputError(f"{where}.where.{key}: {one} selects none of the {len(runs)} runs")
     return chosen
 
 
