@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from recscale.study import TASKS
-from test_workflow import make_project, planned, snakemake, write_study
+from test_workflow import make_project, planned, recscale, snakemake, write_study
 
 STUDY = {
     "title": "Two sizes on a sixteenth of the users, for tests",
@@ -65,6 +65,15 @@ def test_an_edit_of_the_figures_redraws_and_computes_nothing(project):
     path.write_text(text + "\n# an edit\n")
     assert planned(project) == {"plot_task": 5}
     path.write_text(text)
+
+
+def test_published_tasks_give_the_same_figures(project, tmp_path):
+    results, published = project / "results/tiny", project / "results/published/tiny"
+    recscale(project, "publish", "tiny")
+    assert {path.stem for path in (published / "figures").iterdir()} == set(TASKS)
+    recscale(project, "plot", "tiny", "--from", "published", "--out", str(tmp_path))
+    for task in TASKS:
+        assert (tmp_path / f"{task}.csv").read_text() == (results / f"figures/{task}.csv").read_text()
 
 
 def test_a_task_that_selects_no_run_or_is_none_is_one_line(project):

@@ -212,6 +212,38 @@ def test_status_prints_the_grid(project):
     assert re.search(rf"{point.name} +missing", done.stdout)
 
 
+def recscale(project, *args):
+    done = subprocess.run(
+        ["recscale", *args], cwd=project, env=ENV, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_published_figures_are_drawn_and_restored_points_trained_by_nobody(project):
+    results, published = project / "results/tiny", project / "results/published/tiny"
+    assert "5 of 5 runs, 5 of them new" in recscale(project, "publish", "tiny")
+    assert {path.stem for path in (published / "figures").iterdir()} == set(FIGURES)
+    assert {path.name for path in (published / "laws").iterdir()} == {
+        path.name for path in (results / "laws").iterdir()
+    }
+    drawn = {path.name: path.read_text() for path in (results / "figures").glob("*.csv")}
+    shutil.rmtree(results)
+    recscale(project, "plot", "tiny", "--from", "published")
+    assert drawn == {path.name: path.read_text() for path in (results / "figures").glob("*.csv")}
+    assert "5 points restored" in recscale(project, "publish", "tiny", "--restore")
+    plan = planned(project)
+    assert "train" not in plan
+    assert plan["collect"] == plan["fit"] == 1
+    study = STUDY | {"grid": [*STUDY["grid"], {"sizes": ["1x8"], "seed": 3}]}
+    write_study(project, study)
+    assert planned(project)["train"] == 1
+    said = recscale(project, "publish", "tiny")
+    assert "5 of 6 runs, 0 of them new" in said
+    assert "laws: not published, not fitted yet" in said
+    assert not (published / "laws").exists()  # they were of five runs, the study has six
+
+
 def long(project, finished, epochs, seeds=(1, 2, 3)):
     """A project with a run a seed of many short epochs, on the data of the finished one; their folders."""
     study = STUDY | {

@@ -217,15 +217,29 @@ def forecast(args: argparse.Namespace) -> None:
 
 
 def plot(args: argparse.Namespace) -> None:
-    from recscale import figures
+    from recscale.publish import draw
 
-    content = study.load(args.study)
-    if args.figure in study.TASKS:
-        from recscale.tasks.figures import draw
+    name = (
+        args.study if args.study.endswith(".yaml") else args.config.parent / "studies" / f"{args.study}.yaml"
+    )
+    content = study.load(Path(name))
+    results = Path(schema.read_yaml(args.config, "config")["results_dir"])
+    source = args.results or results / ("published" if args.source == "published" else "") / content.name
+    out = args.out or results / content.name / "figures" / (f"{args.figure}.png" if args.figure else "")
+    draw(content, source, out, _say, args.figure)
 
-        draw(args.figure, content, args.results, args.out)
-        return
-    figures.draw(args.figure, content, args.results, args.out)
+
+def publish(args: argparse.Namespace) -> None:
+    from recscale import publish
+
+    config = schema.read_yaml(args.config, "config")
+    content = study.load(args.config.parent / "studies" / f"{args.study or config['study']}.yaml")
+    results = Path(config["results_dir"])
+    folder, published = results / content.name, results / "published" / content.name
+    if args.restore:
+        publish.restore(content, published, folder, _say)
+    else:
+        publish.publish(content, folder, published, _say)
 
 
 def status(args: argparse.Namespace) -> None:
@@ -477,11 +491,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     of.add_argument("--datasets", type=Path, default=datasets, help="reads: the datasets file")
 
-    sub = verb(plot, "draw one figure of a study: PNG, PDF and the CSV of what is drawn")
-    sub.add_argument("study", type=Path, help="reads: the study file")
-    sub.add_argument("figure", help="a name under `figures` or `tasks` in the study file")
-    sub.add_argument("--results", type=Path, required=True, help="reads: results/<study>")
-    sub.add_argument("--out", type=Path, required=True, help="writes: PNG; PDF and CSV beside it")
+    sub = verb(plot, "draw figures of a study, each as PNG, PDF and the CSV of what is drawn")
+    sub.add_argument("study", help="a study's name, or reads: the study file")
+    sub.add_argument("figure", nargs="?", help="a name under `figures` or `tasks` there; default: all")
+    where = sub.add_mutually_exclusive_group()
+    where.add_argument(
+        "--from", dest="source", choices=["results", "published"], help="reads: results/[published/]<study>"
+    )
+    where.add_argument("--results", type=Path, help="reads: this folder in its place")
+    sub.add_argument(
+        "--out", type=Path, help="writes: a PNG, or a folder for all; default results/<study>/figures"
+    )
+    sub.add_argument("--config", type=Path, default=config, help="reads: where results live")
+
+    sub = verb(publish, "write a study's finished runs as small files to commit, or bring them back")
+    sub.add_argument("study", nargs="?", help="a study's name; default: the one in the config file")
+    sub.add_argument(
+        "--restore", action="store_true", help="published runs to results/<study>, where they count as done"
+    )
+    sub.add_argument("--config", type=Path, default=config, help="reads: where results live")
 
     sub = verb(bench, "measure training and evaluation here, against the machine and other libraries")
     sub.add_argument("--sizes", nargs="+", default=["2x64", "4x128", "12x256", "24x512"], metavar="SIZE")

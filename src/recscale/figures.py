@@ -23,7 +23,7 @@ from matplotlib.patches import Patch
 
 from recscale import marks
 from recscale.errors import InputError
-from recscale.files import atomic, read_json, read_table
+from recscale.files import atomic, read_json, read_table, table_path
 from recscale.laws import Fit, Status, summary
 from recscale.metric_map import fit_map
 from recscale.study import Run, Study, select
@@ -351,7 +351,7 @@ OF_A_LAW = "fit_"  # followed by the name of a law: its own figure
 def draw(name: str, study: Study, results: Path, out: Path) -> None:
     """Write figure `name` of a study to `out`, a .png path, with the .pdf and .csv beside it.
 
-    Reads {points,curves}.parquet, references.json and laws/*.json of the folder `results`.
+    Reads {points,curves}.parquet (or .csv), references.json and laws/*.json of the folder `results`.
     Raises InputError for a name that is not in FIGURES, nor fit_ and the name of a law.
     """
     law = study.laws.get(name.removeprefix(OF_A_LAW)) if name.startswith(OF_A_LAW) else None
@@ -362,11 +362,11 @@ def draw(name: str, study: Study, results: Path, out: Path) -> None:
         return
     if name not in FIGURES:
         raise InputError(f"{out}: figure {name} is not one of {', '.join(FIGURES)}")
-    points = read_table(results / "points.parquet", "run", "size", "N", "D")
+    points = read_table(table_path(results, "points"), "run", "size", "N", "D")
     for column in ("test_loss", "valid_loss", "chosen_epoch", *METRICS):
         # Where every run diverged the column is absent or holds nothing but None.
         points[column] = pd.to_numeric(points[column]) if column in points else np.nan
-    curves = read_table(results / "curves.parquet")
+    curves = read_table(table_path(results, "curves"))
     references = read_json(results / "references.json", *marks.REFERENCES)
     fits = {law: Fit.read(results / "laws" / f"{law}.json") for law in study.laws}
     with matplotlib.rc_context(STYLE):

@@ -85,17 +85,23 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
+def table_path(folder: Path, name: str) -> Path:
+    """Where a table is: as Parquet in results, as CSV where it is published."""
+    return folder / f"{name}.csv" if not (folder / f"{name}.parquet").exists() else folder / f"{name}.parquet"
+
+
 def read_table(path: Path, *columns: str) -> pd.DataFrame:
-    """A Parquet table that has these columns. Raises InputError like read_json."""
+    """A Parquet or CSV table that has these columns. Raises InputError like read_json."""
     import pandas as pd
 
+    kind = "CSV" if path.suffix == ".csv" else "Parquet"
     try:
-        table = pd.read_parquet(path)
+        table = pd.read_csv(path) if kind == "CSV" else pd.read_parquet(path)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: is not Parquet: {reason}; remove it to have it made again") from error
+        raise InputError(f"{path}: is not {kind}: {reason}; remove it to have it made again") from error
     missing = [column for column in columns if column not in table]
     if missing:
         raise InputError(f"{path}: has no {', '.join(missing)}; remove it to have it made again")

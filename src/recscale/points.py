@@ -34,14 +34,23 @@ def read_point(path: Path, run: Run) -> dict[str, Any]:
 
 
 def collect(study: Study, runs_dir: Path, references_file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Points (one row a run, in the order of the study) and curves (one row a run and epoch).
-
-    `beats_popularity`: whether the test loss is below that of item popularity.
-    """
+    """`tables` of all runs of a study. Raises InputError where one is missing or of another spec."""
     references = files.read_json(references_file, "popularity", "markov")
+    found = {name: read_point(runs_dir / name / "metrics.json", run) for name, run in study.runs.items()}
+    return tables(study, found, references, runs_dir)
+
+
+def tables(
+    study: Study, found: Mapping[str, dict[str, Any]], references: Mapping[str, Any], runs_dir: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Points (one row a run, in the order of `found`) and curves (one row a run and epoch).
+
+    `beats_popularity`: whether the test loss is below that of item popularity. Raises InputError, naming
+    `runs_dir`, where runs were trained on different data.
+    """
     points, curves = [], []
-    for name, run in study.runs.items():
-        point = read_point(runs_dir / name / "metrics.json", run)
+    for name, point in found.items():
+        run = study.runs[name]
         test = point["test"] or {}
         chosen = point["epochs"][point["chosen_epoch"] - 1] if test else {}
         row = {

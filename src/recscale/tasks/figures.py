@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 
 from recscale.errors import InputError
 from recscale.figures import N_LABEL, OKABE_ITO, STYLE, save
-from recscale.files import read_table
+from recscale.files import read_table, table_path
 from recscale.marks import GREY, log_x
 from recscale.study import Run, Study
 from recscale.tasks.cold_start import SEEN, UNSEEN
@@ -161,16 +161,17 @@ FIGURES: dict[str, Callable[[pd.DataFrame], Drawn]] = {
 def draw(name: str, study: Study, results: Path, out: Path) -> None:
     """Write the figure of task `name` to `out`, a .png path, with the .pdf and .csv beside it.
 
-    Reads tasks.parquet of the folder `results`. Raises InputError where the study has no such task, or none
-    of its runs has finished.
+    Reads tasks.parquet (or .csv) of the folder `results`. Raises InputError where the study has no such task,
+    or none of its runs has finished.
     """
     if name not in study.tasks:
         known = ", ".join(study.tasks) or "none"
         raise InputError(f"{out}: the study {study.name} has no task {name}; it has {known}")
-    table = read_table(results / "tasks.parquet", *COLUMNS)
+    path = table_path(results, "tasks")
+    table = read_table(path, *COLUMNS)
     table = table[table["task"] == name]
     if table.empty:
-        raise InputError(f"{results / 'tasks.parquet'}: {name}: no run has finished")
+        raise InputError(f"{path}: {name}: no run has finished")
     numbers = ["value", "lo", "hi", "change", "change_lo", "change_hi"]
     table = table.astype(dict.fromkeys(numbers, float)).assign(dataset=study.dataset)
     with matplotlib.rc_context(STYLE):
