@@ -28,14 +28,12 @@ def references(data: Sequences) -> dict[str, Any]:
     popularity = _popularity(data)
     chain = _transitions(data)
     n = data.n_items
-    by_k = {k: metrics(_markov(data, "valid", popularity, chain, k), n) for k in PSEUDO_COUNTS}
-    k = min(by_k, key=lambda k: by_k[k]["loss"])
+    k = min(PSEUDO_COUNTS, key=lambda k: _markov_loss(data, "valid", popularity, chain, k))
     return {
         "popularity": {split: metrics(_constant(data, split, popularity), n) for split in ("valid", "test")},
         "markov": {
             "pseudo_counts": k,
-            "valid": by_k[k],
-            "test": metrics(_markov(data, "test", popularity, chain, k), n),
+            **{split: metrics(_markov(data, split, popularity, chain, k), n) for split in ("valid", "test")},
         },
     }
 
@@ -75,6 +73,17 @@ def _constant(data: Sequences, split: str, p: np.ndarray) -> Iterator[tuple[Tens
     score = torch.from_numpy(np.log(p)).float()
     for last, target in _blocks(data, split):
         yield score.expand(len(last), -1), target
+
+
+def _markov_loss(
+    data: Sequences, split: str, popularity: np.ndarray, chain: scipy.sparse.csr_array, k: float
+) -> float:
+    """The loss of `_markov` alone, in nats: it needs the probability of each target and of no other item."""
+    where, target = contexts(data, split, 1)
+    last, row = data.items[where.start].astype(np.int64) - 1, target.astype(np.int64) - 1
+    seen = np.asarray(chain[last, row]).reshape(-1)
+    total = np.asarray(chain.sum(1)).reshape(-1)
+    return -float(np.log((seen + k * popularity[row]) / (total[last] + k)).mean())
 
 
 def _markov(
