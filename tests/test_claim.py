@@ -171,3 +171,78 @@ def test_the_heartbeat_touches_the_file(tmp_path, monkeypatch):
         assert time.monotonic() - before < 10
         time.sleep(0.01)
     held.release()
+
+
+def test_a_link_whose_answer_was_lost_is_held_at_once(tmp_path, monkeypatch):
+    """NFS sends a request again that was done already: the second one finds the name taken, by itself."""
+
+    def link(source, target, real=os.link):
+        real(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists", str(target))
+
+    monkeypatch.setattr(module.os, "link", link)
+    held = claim(tmp_path, never, print, lambda: "SIGTERM")
+    assert held.check()
+    held.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_point_that_came_between_the_look_and_the_claim_is_not_trained_again(tmp_path, monkeypatch):
+    """The holder finishes and lets go just after `done`; NFS may not show its point for a while."""
+    path, point = foreign(tmp_path), tmp_path / "metrics.json"
+
+    def create(target, content, real=module._create):
+        if target == path and path.exists():  # the other ends now
+            point.write_text("{}")
+            path.unlink()
+        return real(target, content)
+
+    monkeypatch.setattr(module, "_create", create)
+    assert claim(tmp_path, point.exists, print) is None
+    assert list(tmp_path.iterdir()) == [point]
+
+
+def test_a_point_of_a_dead_holder_is_not_trained_again(tmp_path, holder, monkeypatch):
+    """It wrote its point, and died before it let go."""
+    holder.kill()
+    holder.wait()
+    point = tmp_path / "metrics.json"
+
+    def replace(*args, real=module._replace, **named):
+        point.write_text("{}")
+        return real(*args, **named)
+
+    monkeypatch.setattr(module, "_replace", replace)
+    assert claim(tmp_path, point.exists, print) is None
+    assert list(tmp_path.iterdir()) == [point]
+
+
+def test_a_claim_that_is_seen_and_not_found_can_be_waited_for_and_stopped(tmp_path, monkeypatch):
+    """As of a network file system's cache of names."""
+    looks = []
+    monkeypatch.setattr(module, "POLL", 0.1)
+    (tmp_path / NAME).symlink_to("nowhere")
+
+    def stop():
+        looks.append(1)
+        return "SIGTERM" if len(looks) > 3 else None
+
+    begun = time.monotonic()
+    with pytest.raises(Interrupted):
+        claim(tmp_path, never, print, stop)
+    assert time.monotonic() - begun > 0.25  # it does not spin
+
+
+def test_a_process_of_another_user_is_alive_though_it_is_hidden(tmp_path, holder, monkeypatch):
+    """/proc mounted with hidepid shows a user's own processes only."""
+    content = (tmp_path / NAME).read_text()
+    monkeypatch.setattr(module, "_started", lambda _: None)
+
+    def kill(pid, number):
+        assert (pid, number) == (holder.pid, 0)
+        raise PermissionError
+
+    monkeypatch.setattr(module.os, "kill", kill)
+    assert not module._gone(content)
+    monkeypatch.setattr(module.os, "kill", lambda *_: (_ for _ in ()).throw(ProcessLookupError))
+    assert module._gone(content)

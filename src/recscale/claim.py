@@ -78,28 +78,38 @@ def claim(
     watched, since, told = None, time.monotonic(), False
     while not done():
         if _create(path, content):
-            return Claim(path, content)
+            return _unless(done, Claim(path, content))
         found = _read(path)
         sign = (found, _touched(path))
         if sign != watched:
             watched, since = sign, time.monotonic()
-        if found is None:
-            continue  # released between two looks
         silent = time.monotonic() - since
-        if _gone(found) or silent > STALE:
-            if _replace(path, found, content, by_force=silent > 2 * STALE):
-                say(f"{folder.name}: takes over from {_who(found)}, which gives no sign of life")
-                return Claim(path, content)
-            time.sleep(POLL)
-            continue
+        over = found is not None and (_gone(found) or silent > STALE)
+        if over and _replace(path, found or "", content, by_force=silent > 2 * STALE):
+            say(f"{folder.name}: takes over from {_who(found or '')}, which gives no sign of life")
+            return _unless(done, Claim(path, content))
         reason = stop()
         if reason:
             raise Interrupted(f"{folder.name}: stopped by {reason} while waiting; nothing was written")
-        if not told:
+        if found is not None and not over and not told:
             say(f"{folder.name}: is being trained by {_who(found)}; waiting")
             told = True
         time.sleep(POLL)
     return None
+
+
+def _unless(done: Callable[[], bool], held: Claim) -> Claim | None:
+    """The claim; released where the run was finished after the last look, or where NFS had not shown it yet.
+
+    Making a file in the folder has renewed what this machine knows of the folder.
+    """
+    finished = True
+    try:
+        finished = done()
+    finally:
+        if finished:
+            held.release()
+    return None if finished else held
 
 
 def _create(path: Path, content: str) -> bool:
@@ -109,7 +119,7 @@ def _create(path: Path, content: str) -> bool:
         own.write_text(content)
         os.link(own, path)
     except FileExistsError:
-        return False
+        return _read(path) == content  # NFS asks again when an answer is lost, and finds its own link
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
@@ -194,7 +204,19 @@ def _gone(content: str) -> bool:
     """Whether the holder was a process of this machine that has ended."""
     holder = _parse(content)
     here = holder.get("machine") is not None and holder.get("machine") == _machine()
-    return here and _started(holder.get("pid", -1)) != holder.get("started")
+    pid = holder.get("pid")
+    return here and _started(pid) != holder.get("started") and not _hidden(pid)
+
+
+def _hidden(pid: Any) -> bool:
+    """Whether a process is there that /proc does not show: another user's, under hidepid."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, TypeError, OverflowError):
+        pass
+    return False
 
 
 def _machine() -> str | None:
@@ -206,7 +228,7 @@ def _machine() -> str | None:
         return None
 
 
-def _started(pid: int) -> str | None:
+def _started(pid: Any) -> str | None:
     """Start time of a process in ticks since boot: a process id may be used again."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
