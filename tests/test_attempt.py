@@ -52,8 +52,11 @@ def test_the_same_failure_twice_is_the_last(out):
     assert why["reason"] == "ValueError: no 18"
     assert why["lines"][0] == "step 18"
     assert said[-1].endswith(f"it is not tried again until {out / 'failed.json'} is removed")
+    (out.parent / "logs/a.log").unlink()
     assert tried(out, "open('ran', 'w')", said.append) == 1  # at once
     assert "failed the same way again: ValueError: no 18" in said[-1]
+    # Snakemake removes the log before each attempt; the line above names it.
+    assert (out.parent / "logs/a.log").read_text().splitlines() == [*why["lines"], said[-1]]
     (out / "failed.json").unlink()
     assert tried(out, "pass") == 0
     assert not (out / "failed.json").exists()
@@ -82,6 +85,50 @@ def test_another_failure_or_another_spec_is_tried(out):
 )
 def test_the_reason_is_the_last_error_that_was_said(code, lines, reason):
     assert attempt.reason(code, lines) == reason
+
+
+BY_TORCHRUN = (
+    "import os, sys, time; first = os.environ['RANK'] == '0'; first and time.sleep(60);"
+    "print('before', flush=True); "
+)
+
+
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ("os.kill(os.getpid(), 9)", "killed by SIGKILL, as it happens where memory runs out"),
+        ("print('recscale: a: b is wrong', flush=True); sys.exit(2)", "a: b is wrong"),
+        ("raise ValueError('no')", "ValueError: no"),
+    ],
+)
+def test_the_reason_of_several_processes_is_the_one_of_the_first_that_failed(out, tmp_path, does, reason):
+    """Not the end of torchrun's report, which is longer than what is kept and the same for all."""
+    script = tmp_path / "script.py"
+    script.write_text(BY_TORCHRUN + does)
+    command = [sys.executable, str(script)]
+    assert attempt.attempt(command, SPEC, out, tmp_path / "a.log", 2, lambda _: None) == 1
+    (failure,) = json.loads((out / "failures.json").read_text())["failures"]
+    assert failure["reason"] == reason
+    assert "before" in failure["lines"]
+    assert not any("torchrun" in line or "elastic" in line for line in failure["lines"])
+    assert attempt.kills(out, SPEC, again=False) == (1 if "SIGKILL" in reason else 0)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"spec": 1}', "{}", "SPEC 3", 'SPEC [3, {"reason": 1}]'])
+def test_notes_that_something_else_wrote_are_not_counted(out, content):
+    start = json.dumps({"spec": SPEC, "failures": 0})[:-2]
+    text = content.replace("SPEC ", start) + ("}" if "SPEC" in content else "")
+    (out / "failures.json").write_text(text)
+    assert attempt.kills(out, SPEC, again=True) == 0
+    assert attempt.last_failure(out, SPEC) is None
+
+
+def test_a_damaged_mark_of_failure_is_a_failure_that_says_so(out):
+    (out / "failed.json").write_text('{"spec":')
+    assert "failed.json: is not JSON" in attempt.text(attempt.failed(out, SPEC))
+    said = []
+    assert tried(out, "pass", said.append) == 1
+    assert said[0].endswith(f"remove {out}/failed.json to try again")
 
 
 def test_who_is_killed_gets_more_memory_four_times(out):
@@ -115,7 +162,7 @@ SLOW = (
 )
 
 
-def stopped(out, tmp_path, code, environment=ENV, saved=False):
+def stopped(out, tmp_path, code, environment=ENV, saved=""):
     """Output and exit code of an attempt whose processes all get SIGTERM, as SLURM sends it."""
     script = (
         "import sys; from pathlib import Path; from recscale.attempt import attempt;"
@@ -131,7 +178,8 @@ def stopped(out, tmp_path, code, environment=ENV, saved=False):
     )
     assert process.stdout.readline() == "on\n"
     if saved:
-        (out / "last.safetensors").write_text("")
+        (out / saved).write_text("saved")
+        os.utime(out / saved, (1e9, 1e9))
     os.killpg(process.pid, signal.SIGTERM)
     said, _ = process.communicate(timeout=30)
     return said, process.returncode
@@ -160,21 +208,30 @@ def node(tmp_path):
 
 def test_a_job_that_saved_asks_to_be_requeued(out, tmp_path, node):
     """What SLURM then does is in tests/slurm."""
-    said, code = stopped(out, tmp_path, 75, node, saved=True)
+    said, code = stopped(out, tmp_path, 75, node, saved="last.safetensors")
     assert code == 75
     assert (tmp_path / "asked").read_text() == "requeue 17\n"
     assert said == "run: job 17 is not requeued: not allowed\n"
 
 
+def test_what_is_saved_is_told_without_comparing_clocks(out, tmp_path, node):
+    """The file server's may be behind the node's; inside a cooldown its own file is the one that is saved."""
+    for name in ("last.safetensors", "branch.safetensors"):
+        (tmp_path / "asked").unlink(missing_ok=True)
+        (out / "last.safetensors").write_text("")
+        stopped(out, tmp_path, 75, node, saved=name)
+        assert (tmp_path / "asked").exists()
+
+
 def test_a_job_that_was_cancelled_does_not_come_back(out, tmp_path, node):
     (tmp_path / "state").write_text("COMPLETING\n")
-    assert stopped(out, tmp_path, 75, node, saved=True) == ("", 75)
+    assert stopped(out, tmp_path, 75, node, saved="last.safetensors") == ("", 75)
     assert not (tmp_path / "asked").exists()
 
 
 def test_a_job_that_saved_nothing_is_not_requeued_for_ever(out, tmp_path, node):
     (out / "last.safetensors").write_text("")
-    before = time.time() - 100
-    os.utime(out / "last.safetensors", (before, before))
+    ahead = time.time() + 100  # by the clock of the file server
+    os.utime(out / "last.safetensors", (ahead, ahead))
     assert stopped(out, tmp_path, 75, node) == ("", 75)
     assert not (tmp_path / "asked").exists()

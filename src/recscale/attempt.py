@@ -21,20 +21,25 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from recscale import files, queue
+from recscale.errors import InputError
 
 FAILURES, FAILED = "failures.json", "failed.json"
 MARKS = "attempt-*.json"  # of attempts that have not ended, or not by themselves
-LAST = "last.safetensors"  # the resume state
+STATES = ("last.safetensors", "branch.safetensors")  # the resume state
 KILLED = "killed by SIGKILL"
 LINES = 20  # of the output that are kept
+TAIL = 200  # that are looked at: torchrun's report of eight processes is 80 lines
 SAVED = 75
 TWICE, KILLS = 2, 4  # the same failure so often is the last one; killed for memory, it first gets more
 PATIENCE = 120.0  # seconds in which SLURM ends a job that it requeues
 SAYS = re.compile(r"(?:\[rank\d+\]: )?((?:recscale: |[\w.]*(?:Error|Exception)\b).*)")
+TORCHRUN = "torch/distributed/elastic/"  # in the first line of its report
+EXITED = re.compile(r"  exitcode\s+: (-?\d+)")  # in that report; the last one is of who failed first
 Say = Callable[[str], None]
 
 
@@ -45,12 +50,15 @@ def attempt(command: list[str], spec: str, out: Path, log: Path, processes: int,
     """
     poison = failed(out, spec)
     if poison is not None:
-        say(f"{out.name}: {text(poison)}; remove {out / FAILED} to try again")
+        last = f"{out.name}: {text(poison)}; remove {out / FAILED} to try again"
+        log.parent.mkdir(parents=True, exist_ok=True)  # Snakemake has removed the log that is named
+        log.write_text("\n".join([*poison["lines"], last]) + "\n")
+        say(last)
         return 1
     if processes > 1:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command = [*torchrun, f"--nproc-per-node={processes}", *command[1:]]
-    began, asked = time.time(), list[int]()
+    saved, asked = _saved(out), list[int]()
     mark = out / MARKS.replace("*", os.environ.get("SLURM_JOB_ID") or f"pid{os.getpid()}")
     files.write_json(mark, _where())
     before = {
@@ -65,18 +73,34 @@ def attempt(command: list[str], spec: str, out: Path, log: Path, processes: int,
     if code == 0:
         return 0
     if code == SAVED or (processes > 1 and asked):
-        state = out / LAST
-        if signal.SIGTERM in asked and state.exists() and state.stat().st_mtime >= began:
+        if signal.SIGTERM in asked and _saved(out) != saved:
             _requeue(out, say)
         return SAVED
-    note(out, spec, code, lines, log, say)
+    note(out, spec, *(_first_failed(code, lines) if processes > 1 else (code, lines)), log, say)
     return code if code > 0 else 128 - code
+
+
+def _saved(out: Path) -> list[tuple[int, int]]:
+    """What tells one resume state from another; clocks of node and file server are not compared."""
+    found = []
+    for name in STATES:
+        with suppress(FileNotFoundError):
+            state = (out / name).stat()
+            found.append((state.st_ino, state.st_mtime_ns))
+    return found
+
+
+def _first_failed(code: int, lines: list[str]) -> tuple[int, list[str]]:
+    """Exit code of the process that failed first by torchrun's report, and the lines before the report."""
+    codes = [int(found[1]) for line in lines if (found := EXITED.match(line))]
+    report = next((number for number, line in enumerate(lines) if TORCHRUN in line), len(lines))
+    return (codes[-1], lines[:report]) if codes else (code, lines)
 
 
 def _watch(command: list[str], log: Path, say: Say) -> tuple[int, list[str]]:
     """Exit code and last lines of `command`; signals that come meanwhile reach it by themselves."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    lines = deque[str](maxlen=LINES)
+    lines = deque[str](maxlen=TAIL)
     with log.open("w") as file:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -108,7 +132,7 @@ def _requeue(out: Path, say: Say) -> None:
 
 def note(out: Path, spec: str, code: int, lines: list[str], log: Path, say: Say) -> None:
     """Add a failure to failures.json; the one too many of its kind in a row is written to failed.json too."""
-    found = {"reason": reason(code, lines), "lines": lines, "log": str(log), **_where()}
+    found = {"reason": reason(code, lines), "lines": lines[-LINES:], "log": str(log), **_where()}
     noted = [*_failures(out, spec), found]
     files.write_json(out / FAILURES, {"spec": spec, "failures": noted})
     kind, enough = alike(found["reason"]), KILLS if found["reason"].startswith(KILLED) else TWICE
@@ -149,7 +173,10 @@ def failed(out: Path, spec: str) -> dict[str, Any] | None:
     """failed.json of a run folder, if there is one and it is of this spec."""
     if not (out / FAILED).exists():
         return None
-    content = files.read_json(out / FAILED, "spec", "reason", "log", "job_id")
+    try:
+        content = files.read_json(out / FAILED, "spec", "reason", "log", "job_id", "lines")
+    except InputError as error:  # one that is damaged says so, and is as good as whole
+        return {"reason": str(error), "log": "none", "job_id": None, "lines": []}
     return content if content["spec"] == spec else None
 
 
@@ -172,6 +199,8 @@ def kills(out: Path, spec: str, again: bool) -> int:
 def _failures(out: Path, spec: str) -> list[dict[str, Any]]:
     try:
         content = json.loads((out / FAILURES).read_text())
-        return list(content["failures"]) if content["spec"] == spec else []
-    except (FileNotFoundError, ValueError, KeyError):
-        return []  # none, or written by something else: it only counts again from here
+        noted = content["failures"] if content["spec"] == spec else []
+        whole = all(isinstance(failure["reason"], str) and "log" in failure for failure in noted)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return []
+    return list(noted) if whole else []  # else written by something else: it only counts again from here
