@@ -3,9 +3,10 @@
 import json
 import os
 import time
+from pathlib import Path
 
 from recscale import attempt, claim
-from recscale.queue import Job, named
+from recscale.queue import Job, command, named
 from recscale.status import STALE, status
 from test_points import RUNS, STUDY, point, write
 
@@ -78,3 +79,43 @@ def test_jobs_are_found_by_folder_and_comment(tmp_path):
     ]
     found = named("\n".join(lines), tmp_path)
     assert found == {"1x8-e2": Job(12, "PENDING"), "1x8-e20": Job(9, "RUNNING")}
+
+
+def test_damaged_files_are_told_and_do_not_end_the_list(tmp_path):
+    """Half-written, of something else, or not text at all."""
+    begun(tmp_path)
+    folder = tmp_path / SECOND
+    for text in (b"}\n", b"[1]}\n", b"\x00\x00\xff}\n", b'{"epoch": 1}\n', b'{"epoch": 1, "step": "}\n', b""):
+        (folder / "log.jsonl").write_bytes(text)
+        assert row(tmp_path)[["state", "epoch"]].to_list() == ["running", "1/2"]
+    begun_again = {"epoch": 2, "step": 5, "steps": 10, "targets_per_second": 1.0}
+    (folder / "log.jsonl").write_text(json.dumps(begun_again) + '\n{"epoch": 2, "st')
+    assert row(tmp_path).epoch == "2/2"
+    (folder / "failed.json").write_text("{")
+    assert row(tmp_path).state == "failed"
+    assert "failed.json: is not JSON" in row(tmp_path).detail
+
+
+def test_a_claim_that_goes_while_it_is_looked_at(tmp_path, monkeypatch):
+    """A training may end at any moment."""
+    begun(tmp_path)
+    (tmp_path / SECOND / claim.NAME).unlink()
+    (tmp_path / SECOND / "log.jsonl").unlink()
+    monkeypatch.setattr(Path, "exists", lambda path: path.name in (claim.NAME, "log.jsonl"))
+    assert row(tmp_path).state == "missing"
+
+
+def test_what_is_no_job_is_passed_over(tmp_path):
+    """Warnings, another version's words, and text that is not UTF-8."""
+    said = f"slurm_load_jobs: a warning\n\n|\n7|RUNNING|{tmp_path}|rule_train_wildcards_a\n12_[1-3]|PENDING"
+    assert named(said, tmp_path) == {"a": Job(7, "RUNNING")}
+    assert command("printf", r"7|RUNNING|/caf\351|rule")[0]
+
+
+def test_a_folder_that_is_reached_by_a_link_is_the_same(tmp_path):
+    """Home folders often are links; SLURM names either."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    line = "7|RUNNING|{}|rule_train_wildcards_a"
+    for one, other in (("link", "real"), ("real", "link")):
+        assert named(line.format(tmp_path / one), tmp_path / other) == {"a": Job(7, "RUNNING")}

@@ -22,7 +22,9 @@ class Job:
 def command(*words: str, seconds: float = SECONDS) -> tuple[bool, str]:
     """Whether a command ended well, and what it said, on one line where it did not."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=seconds)
+        done = subprocess.run(
+            words, capture_output=True, text=True, errors="replace", check=False, timeout=seconds
+        )
     except FileNotFoundError:
         return False, f"there is no {words[0]} on this machine"
     except subprocess.TimeoutExpired:
@@ -50,9 +52,12 @@ def named(said: str, folder: Path) -> dict[str, Job]:
     """
     found: dict[str, Job] = {}
     for line in said.splitlines():
-        number, state, where, comment = line.split("|", 3)
+        fields = line.split("|", 3)
+        if len(fields) < 4:  # a warning
+            continue
+        number, state, where, comment = fields
         run = comment.removeprefix("rule_train_wildcards_")
-        if number.isdigit() and run != comment and Path(where) == folder:
+        if number.isdigit() and run != comment and Path(where).resolve() == folder.resolve():
             older = found.get(run)
             if older is None or older.number < int(number):
                 found[run] = Job(int(number), state)

@@ -45,8 +45,9 @@ def _row(run: Run, folder: Path, job: Job | None, now: float) -> dict[str, Any]:
     if why is not None:
         return row | {"state": "failed", "detail": f"{why['reason']}; log: {why['log']}"}
     log, claimed = folder / "log.jsonl", folder / claim.NAME  # touched each minute by the one who trains
-    signs = [path.stat().st_mtime for path in (log, claimed) if path.exists()]
-    alive = claimed.exists() and now - max(signs) < STALE
+    held = _touched(claimed)
+    signs = [sign for sign in (held, _touched(log)) if sign is not None]
+    alive = held is not None and now - max(signs) < STALE
     if signs:
         row |= _progress(log, run, alive) | {"state": "running" if alive else "stopped"}
     if not alive and job is not None:
@@ -67,13 +68,25 @@ def _point(run: Run, path: Path) -> dict[str, Any]:
     return {"state": state, "epoch": f"{len(point['epochs'])}/{run.epochs}", "detail": loss}
 
 
+def _touched(path: Path) -> float | None:
+    """When; None where it is not there, or no longer."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
 def _progress(log: Path, run: Run, alive: bool) -> dict[str, Any]:
-    lines = log.read_text().splitlines() if log.is_file() else []
-    last = json.loads(lines[-1]) if lines and lines[-1].endswith("}") else {}
-    row = {"epoch": f"{last.get('epoch', 1)}/{run.epochs}"}
-    if last:
+    """As the last whole line of `log` tells it."""
+    row = {"epoch": f"1/{run.epochs}"}
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+        last = json.loads([line for line in lines if line.endswith("}")][-1])
         speed = f"{last['targets_per_second']:,.0f} targets/s"
         row["detail"] = f"step {last['step']}/{last['steps']}, {speed}"
+        row["epoch"] = f"{last['epoch']}/{run.epochs}"
         if alive and "seconds_left" in last:
             row["detail"] += f", {last['seconds_left'] / 60:,.1f} minutes left"
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # nothing logged yet, or by something else
     return row
