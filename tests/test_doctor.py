@@ -41,8 +41,85 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     assert doctor._links(tmp_path / "results").remedy == ""
     assert list((tmp_path / "results").iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        doctor._links(tmp_path / "file/results")
+    gone = doctor._links(tmp_path / "file/results")
+    assert gone.text() == (
+        f"!! results: {tmp_path}/file/results: Not a directory -> set results_dir in config/config.yaml"
+    )
+
+
+@pytest.fixture
+def login(tmp_path, monkeypatch):
+    """A login node with a healthy SLURM, of which a test changes one command; Python and torch are real."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def does(name, body):
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+
+    for name in ("sbatch", "scontrol", "sacct", "srun"):
+        does(name, "exit 0")
+    does("sinfo", "printf 'cpu|1-00:00:00|(null)\\ngpu|infinite|gpu:a100:4(S:0-1)\\n'")
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return does
+
+
+def lines(results, profile=PROFILE):
+    """What doctor prints, by name of the check."""
+    entry = {"sources": [{"name": "log", "files": []}]}
+    return {check.name: check for check in doctor.checks(profile, results, results, entry)}
+
+
+def test_odd_words_of_sinfo_are_no_partitions(login, tmp_path):
+    login("sinfo", "echo 'a warning'; echo 'gpu|infinite|gpu:a100:4(S:0-1)'; echo")
+    assert lines(tmp_path)["partition"] == Check("partition", "gpu, of gpu")
+    login("sinfo", "echo 'sinfo: error: no answer' >&2; exit 1")
+    assert lines(tmp_path)["partition"] == Check(
+        "partition", "sinfo: error: no answer", "no partition is known without it: try later"
+    )
+
+
+def test_several_partitions_may_be_named(login, tmp_path):
+    """SLURM takes the one that starts first."""
+    profile = tmp_path / "config.yaml"
+    profile.write_text(PROFILE.read_text().replace("&gpus gpu", '&gpus "gpu,cpu"'))
+    assert "max_minutes: 1440" in profile.read_text()
+    assert lines(tmp_path, profile)["partition"] == Check("partition", "gpu,cpu, of cpu, gpu")
+    profile.write_text(profile.read_text().replace("gpu,cpu", "gpu,a100"))
+    assert lines(tmp_path, profile)["partition"].found == "there is no a100"
+    login("sinfo", "printf 'cpu|10:00:00|(null)\\ngpu|infinite|gpu:4\\n'")
+    profile.write_text(profile.read_text().replace("gpu,a100", "gpu,cpu"))
+    assert lines(tmp_path, profile)["partition"].found == "gpu,cpu, up to 600 minutes"
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (("max_minutes: 1440", "max_minutes: 24h"), "train: max_minutes: 24h is not a whole number"),
+        (("device: A100-80GB", "device: V100"), "train: device: V100 is not one of"),
+        (("default-resources:", "default-resources: [mem_mb=1]\nother:"), "default-resources: is not a map"),
+        (("  train:\n", "  train: 3\n  other:\n"), "set-resources: train: is not a map"),
+    ],
+)
+def test_a_senseless_profile_is_one_line(login, tmp_path, edit, said):
+    profile = tmp_path / "config.yaml"
+    assert edit[0] in PROFILE.read_text()
+    profile.write_text(PROFILE.read_text().replace(*edit, 1))
+    with pytest.raises(InputError, match=said):
+        lines(tmp_path, profile)
+
+
+def test_an_emptied_profile_is_read(login, tmp_path):
+    """Lines under a key that are all commented leave nothing."""
+    profile = tmp_path / "config.yaml"
+    profile.write_text("default-resources:\nset-resources:\n  train:\n    slurm_extra:\n    max_gpus: 0\n")
+    assert lines(tmp_path, profile)["GPUs"].remedy == ""
+
+
+def test_no_job_is_submitted_for_a_folder_that_cannot_be_written(login, tmp_path):
+    (tmp_path / "file").write_text("")
+    login("srun", "exit 3")
+    assert list(lines(tmp_path / "file/results"))[-1] == "GPUs"
 
 
 def test_an_archive_that_is_there_needs_no_host(tmp_path):
@@ -68,7 +145,8 @@ def test_a_machine_without_sbatch_is_told_what_to_do(tmp_path):
     assert done.stderr == ""
 
 
-def test_a_broken_profile_is_one_line(tmp_path):
-    (tmp_path / "config.yaml").write_text("executor: [")
+@pytest.mark.parametrize("text", ["executor: [", "- executor\n", ""])
+def test_a_broken_profile_is_one_line(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(InputError, match=r"config\.yaml: is not a profile of Snakemake"):
         doctor._read(tmp_path / "config.yaml")

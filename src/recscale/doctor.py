@@ -12,6 +12,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import yaml
 
 from recscale.errors import InputError
 from recscale.queue import command
+from recscale.request import Limits
 
 WAIT = 60  # seconds for an allocation
 CONNECT = 5.0  # seconds for a download's host
@@ -45,7 +47,8 @@ class Check:
 def checks(profile: Path, results: Path, raw: Path, entry: Mapping[str, Any]) -> Iterator[Check]:
     """All checks, those of SLURM where there is one. Raises InputError for a profile that cannot be read."""
     yield _versions()
-    yield _links(results)
+    folder = _links(results)
+    yield folder
     yield _downloads(raw, entry)
     if shutil.which("sbatch") is None:
         yield Check(
@@ -55,8 +58,11 @@ def checks(profile: Path, results: Path, raw: Path, entry: Mapping[str, Any]) ->
         )
         return
     settings = _read(profile)
-    default: dict[str, Any] = settings.get("default-resources", {})
-    train = default | settings.get("set-resources", {}).get("train", {})
+    default = _map(settings.get("default-resources"), f"{profile}: default-resources")
+    rules = _map(settings.get("set-resources"), f"{profile}: set-resources")
+    own = _map(rules.get("train"), f"{profile}: set-resources: train")
+    Limits.of(own)  # says what is wrong
+    train = default | own
     alive, said = command("scontrol", "ping")
     yield Check("sbatch", "reachable" if alive else said, "" if alive else "the scheduler is away: try later")
     if not alive:
@@ -66,17 +72,28 @@ def checks(profile: Path, results: Path, raw: Path, entry: Mapping[str, Any]) ->
     asks = settings.get("slurm-status-command") == "squeue"
     yield Check("accounting", "sacct answers" if sacct else said, "" if asks else ways)
     listed, said = command("sinfo", "-h", "-o", "%R|%l|%G")
-    partitions = [line.split("|") for line in said.splitlines()] if listed else []
-    yield _partition(partitions, train, profile)
+    if listed:
+        partitions = [line.split("|", 2) for line in said.splitlines() if line.count("|") >= 2]
+        yield _partition(partitions, train, profile)
+    else:
+        yield Check("partition", said, "no partition is known without it: try later")
     gpu, words = _gpus(train, profile)
     yield gpu
-    yield from _allocation(words, results)
+    if not folder.remedy:
+        yield from _allocation(words, results)
+
+
+def _map(content: Any, where: str) -> dict[str, Any]:
+    """A map of the profile; lines that are all commented leave an empty one."""
+    if not isinstance(content, dict | None):
+        raise InputError(f"{where}: is not a map, name: value")
+    return {key: value for key, value in (content or {}).items() if value is not None}
 
 
 def _read(profile: Path) -> dict[str, Any]:
     try:
         return dict(yaml.safe_load(profile.read_text()))
-    except (OSError, yaml.YAMLError, TypeError) as error:
+    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
         raise InputError(
             f"{profile}: is not a profile of Snakemake: {' '.join(str(error).split())}"
         ) from error
@@ -93,9 +110,9 @@ def _versions() -> Check:
 
 def _links(results: Path) -> Check:
     """Whether files can be written, renamed and linked where results live; links are not needed."""
-    results.mkdir(parents=True, exist_ok=True)
     one, other = (results / f".doctor-{uuid.uuid4().hex}" for _ in range(2))
     try:
+        results.mkdir(parents=True, exist_ok=True)
         one.write_text("x")
         os.replace(one, other)
         try:
@@ -110,8 +127,9 @@ def _links(results: Path) -> Check:
             "results", f"{results.resolve()}: {error.strerror}", "set results_dir in config/config.yaml"
         )
     finally:
-        one.unlink(missing_ok=True)
-        other.unlink(missing_ok=True)
+        for path in (one, other):
+            with suppress(OSError):
+                path.unlink()
 
 
 def _downloads(raw: Path, entry: Mapping[str, Any]) -> Check:
@@ -152,10 +170,12 @@ def _partition(partitions: list[list[str]], train: Mapping[str, Any], profile: P
     name = train.get("slurm_partition")
     if name is None:
         return Check("partition", f"the default one of {', '.join(names)}")
-    if name not in names:
+    wished = str(name).split(",")  # SLURM takes the one that starts first
+    odd = [name for name in wished if name not in names]
+    if odd:
         remedy = f"set slurm_partition of train in {profile} to one of {', '.join(names)}"
-        return Check("partition", f"there is no {name}", remedy)
-    longest = max(minutes(limit) for n, limit, _ in partitions if n == name)
+        return Check("partition", f"there is no {', '.join(odd)}", remedy)
+    longest = min(max(minutes(limit) for n, limit, _ in partitions if n == name) for name in wished)
     wanted = train.get("max_minutes", 0)
     if wanted > longest:
         return Check(
