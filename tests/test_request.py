@@ -100,6 +100,15 @@ def test_a_wrong_limit_is_one_line():
         Limits.of({"max_minutes": "24h"})
 
 
+def test_a_part_of_a_profile_is_one_line():
+    """`--set-resources train:slurm_partition=a100` alone would lose its GPUs and its limits."""
+    for part in ({"slurm_partition": "a100"}, {"max_minutes": 60}):
+        with pytest.raises(InputError, match="without max_gpus: --set-resources replaces all"):
+            Limits.of(part)
+    assert Limits.of({}) == Limits.of({"mem_mb": 3000, "runtime": 60}) == Limits()
+    assert Limits.of({"max_gpus": 0, "slurm_partition": "cpu"}) == Limits()
+
+
 def test_what_snakemake_imports_is_light():
     """Every job of a cluster reads the rules again."""
     code = (

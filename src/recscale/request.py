@@ -51,9 +51,18 @@ class Limits:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Limits:
-        """Of a profile's resources, whatever else they have."""
+        """Of a profile's resources, whatever else they have.
+
+        Some of a profile without the rest would silently train on a processor, for as long as it takes.
+        """
         names = [field.name for field in fields(cls)]
-        return cls(**{name: given[name] for name in names if name in given})
+        limits = cls(**{name: given[name] for name in names if name in given})
+        if "max_gpus" not in given and any(key in names or key.startswith("slurm_") for key in given):
+            raise InputError(
+                f"profile: train: {', '.join(given)} without max_gpus: --set-resources replaces all that the "
+                "profile says; edit the profile, or give max_gpus, device, max_minutes and max_mem_mb too"
+            )
+        return limits
 
 
 @dataclass(frozen=True)
