@@ -162,7 +162,7 @@ SLOW = (
 )
 
 
-def stopped(out, tmp_path, code, environment=ENV, saved=""):
+def stopped(out, tmp_path, code, environment=ENV, saved="", kill=os.killpg):
     """Output and exit code of an attempt whose processes all get SIGTERM, as SLURM sends it."""
     script = (
         "import sys; from pathlib import Path; from recscale.attempt import attempt;"
@@ -180,7 +180,7 @@ def stopped(out, tmp_path, code, environment=ENV, saved=""):
     if saved:
         (out / saved).write_text("saved")
         os.utime(out / saved, (1e9, 1e9))
-    os.killpg(process.pid, signal.SIGTERM)
+    kill(process.pid, signal.SIGTERM)
     said, _ = process.communicate(timeout=30)
     return said, process.returncode
 
@@ -189,6 +189,11 @@ def test_sigterm_ends_with_75_when_the_training_does(out, tmp_path):
     assert stopped(out, tmp_path, 75) == ("", 75)
     assert stopped(out, tmp_path, 4)[1] == 4
     assert (out / "failures.json").exists()
+
+
+def test_sigterm_to_the_attempt_alone_reaches_the_training(out, tmp_path):
+    """`kill` with the first number that ps shows."""
+    assert stopped(out, tmp_path, 75, kill=os.kill) == ("", 75)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -36,6 +37,7 @@ LINES = 20  # of the output that are kept
 TAIL = 200  # that are looked at: torchrun's report of eight processes is 80 lines
 SAVED = 75
 TWICE, KILLS = 2, 4  # the same failure so often is the last one; killed for memory, it first gets more
+GRACE = 2.0  # seconds in which a signal to all processes of a job has reached the training by itself
 PATIENCE = 120.0  # seconds in which SLURM ends a job that it requeues
 SAYS = re.compile(r"(?:\[rank\d+\]: )?((?:recscale: |[\w.]*(?:Error|Exception)\b).*)")
 TORCHRUN = "torch/distributed/elastic/"  # in the first line of its report
@@ -58,14 +60,20 @@ def attempt(command: list[str], spec: str, out: Path, log: Path, processes: int,
     if processes > 1:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command = [*torchrun, f"--nproc-per-node={processes}", *command[1:]]
-    saved, asked = _saved(out), list[int]()
+    saved, asked, child = _saved(out), list[int](), list[subprocess.Popen[str]]()
+
+    def ask(number: int, _: Any) -> None:
+        asked.append(number)
+        if number == signal.SIGTERM and processes == 1:  # torchrun bears no second one
+            later = threading.Timer(GRACE, _pass_on, [child])
+            later.daemon = True
+            later.start()
+
     mark = out / MARKS.replace("*", os.environ.get("SLURM_JOB_ID") or f"pid{os.getpid()}")
     files.write_json(mark, _where())
-    before = {
-        n: signal.signal(n, lambda number, _: asked.append(number)) for n in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        code, lines = _watch(command, log, say)
+        code, lines = _watch(command, log, say, child)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -78,6 +86,12 @@ def attempt(command: list[str], spec: str, out: Path, log: Path, processes: int,
         return SAVED
     note(out, spec, *(_first_failed(code, lines) if processes > 1 else (code, lines)), log, say)
     return code if code > 0 else 128 - code
+
+
+def _pass_on(child: list[subprocess.Popen[str]]) -> None:
+    """SIGTERM to the training, which bears a second one, if it is still there."""
+    for process in child:
+        process.send_signal(signal.SIGTERM)
 
 
 def _saved(out: Path) -> list[tuple[int, int]]:
@@ -97,14 +111,17 @@ def _first_failed(code: int, lines: list[str]) -> tuple[int, list[str]]:
     return (codes[-1], lines[:report]) if codes else (code, lines)
 
 
-def _watch(command: list[str], log: Path, say: Say) -> tuple[int, list[str]]:
-    """Exit code and last lines of `command`; signals that come meanwhile reach it by themselves."""
+def _watch(
+    command: list[str], log: Path, say: Say, child: list[subprocess.Popen[str]]
+) -> tuple[int, list[str]]:
+    """Exit code and last lines of `command`, which `child` gets to hold."""
     log.parent.mkdir(parents=True, exist_ok=True)
     lines = deque[str](maxlen=TAIL)
     with log.open("w") as file:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
+        child.append(process)
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line.rstrip())
