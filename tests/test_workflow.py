@@ -411,6 +411,21 @@ def test_a_machine_without_sbatch_is_one_line_that_says_what_to_do(tmp_path):
     assert slurm_profile(project, "--dry-run", PATH=str(commands)).returncode == 0
 
 
+def test_what_a_cluster_refuses_ends_in_a_line_that_says_where_to_look(ml_1m_log, tmp_path):
+    project, commands = make_project(tmp_path / "project", STUDY), tmp_path / "bin"
+    commands.mkdir()
+    for name in ("sbatch", "sacct", "sacctmgr", "sshare", "sinfo", "scontrol", "squeue"):
+        refuses = "echo 'Invalid account' >&2; exit 1" if name == "sbatch" else "exit 0"
+        (commands / name).write_text(f"#!/bin/sh\n{refuses}\n")
+        (commands / name).chmod(0o755)
+    done = slurm_profile(project, PATH=f"{commands}:{ENV['PATH']}")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "Invalid account" in said
+    assert "recscale status tiny says where every run stands; recscale doctor tiny looks for" in said
+    assert "Traceback" not in said
+
+
 def test_a_wrong_limit_in_the_profile_is_one_line(tmp_path):
     project = make_project(tmp_path / "project", STUDY)
     profile = project / "profiles/slurm/config.yaml"

@@ -99,14 +99,18 @@ def check_cluster():
 
 
 def failed_runs():
-    """A line for each run that failed the same way twice."""
+    """A line for each run that failed the same way twice, and where to look for the others."""
     found = {
         name: attempts.failed(Path(OUT, "runs", name), run.spec())
         for name, run in STUDY.runs.items()
     }
-    return [
+    lines = [
         f"recscale: {name}: {attempts.text(why)}" for name, why in found.items() if why
     ]
+    more = f"recscale: recscale status {STUDY.name} says where every run stands"
+    if workflow.executor_plugin.name == "slurm":
+        more += f"; recscale doctor {STUDY.name} looks for what the cluster refuses"
+    return [*lines, more]
 
 
 def entry(*keys):
