@@ -787,3 +787,28 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(done, small_data, tmp
         assert stable(read(out)) == stable(read(done))
     finally:
         subprocess.run(["umount", str(out)], check=True)
+
+
+def test_two_processes_wait_longer_than_a_message_between_them_may_take(small_data, tmp_path):
+    """Another job may train the run for days."""
+    run, out = dataclasses.replace(RUN, epochs=1), tmp_path / "run"
+    out.mkdir()
+    (out / "running.json").write_text(json.dumps({"pid": 1, "host": "elsewhere", "machine": "another"}))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import datetime; from recscale import processes; from recscale.__main__ import main;"
+        "processes.HOUR = datetime.timedelta(seconds=4); main()"
+    )
+    command = [*TORCHRUN, str(script), "train", "--spec", run.spec(), "--data", str(small_data)]
+    process = subprocess.Popen(
+        [*command, "--out", str(out)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    said = []
+    while "; waiting" not in "".join(said):
+        said.append(process.stdout.readline())
+        assert process.poll() is None, said
+    time.sleep(9)
+    (out / "running.json").unlink()
+    said.append(process.communicate(timeout=120)[0])
+    assert process.returncode == 0, "".join(said)
+    assert (out / "metrics.json").exists()

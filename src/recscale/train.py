@@ -23,6 +23,7 @@ from recscale.study import TRAIN_RECIPE, Run
 from recscale.trainer import ANOTHER, BRANCH, LAST, Progress, Trainer, clean
 
 LOOK = 1.0  # seconds between two looks at the claim
+WAITING = 2.0  # what the first process tells the others while it waits for the claim
 Say = Callable[[str], None]
 
 
@@ -111,8 +112,15 @@ def _held(
 
     Gives a function that says by whom the claim was taken over, if it was.
     """
-    held = claim(out, done, say, lambda: asked[0] if asked else None) if processes.first else None
-    finished = processes.largest(float(processes.first and held is None)) > 0
+
+    def waits() -> str | None:
+        processes.largest(WAITING)  # or the others give up when no message came for long
+        return asked[0] if asked else None
+
+    held = claim(out, done, say, waits) if processes.first else None
+    while (state := processes.largest(float(processes.first and held is None))) == WAITING:
+        pass
+    finished = state > 0
     looked = time.monotonic()
 
     def taken() -> str | None:
