@@ -58,6 +58,11 @@ def test_the_same_failure_twice_is_the_last(out):
     # Snakemake removes the log before each attempt; the line above names it.
     assert (out.parent / "logs/a.log").read_text().splitlines() == [*why["lines"], said[-1]]
     (out / "failed.json").unlink()
+    assert tried(out, "raise ValueError('no 19')") == 1
+    assert not (out / "failed.json").exists()  # it is begun anew
+    assert tried(out, "raise ValueError('no 20')") == 1
+    assert (out / "failed.json").exists()
+    (out / "failed.json").unlink()
     assert tried(out, "pass") == 0
     assert not (out / "failed.json").exists()
 
@@ -189,6 +194,13 @@ def test_sigterm_ends_with_75_when_the_training_does(out, tmp_path):
     assert stopped(out, tmp_path, 75) == ("", 75)
     assert stopped(out, tmp_path, 4)[1] == 4
     assert (out / "failures.json").exists()
+
+
+def test_a_signal_before_the_training_listens_is_no_failure(out, tmp_path, monkeypatch):
+    """Preempted in its first second, twice: it would count as failed for good."""
+    monkeypatch.setattr(sys.modules[__name__], "SLOW", "import time; print('on', flush=True); time.sleep(60)")
+    assert stopped(out, tmp_path, 75) == ("", 75)
+    assert list(out.iterdir()) == []
 
 
 def test_sigterm_to_the_attempt_alone_reaches_the_training(out, tmp_path):

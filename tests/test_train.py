@@ -254,6 +254,20 @@ def test_the_second_process_takes_over_from_a_killed_first(full, tmp_path):
     same_run(out, done)
 
 
+def test_a_signal_while_libraries_load_is_75(tmp_path):
+    """They catch what is raised while they load, in places: half loaded, they fail of something else."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text(
+        "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(1)\n"
+        "except Exception:\n    pass\nraise AttributeError('half loaded')\n"
+    )
+    command = [sys.executable, "-m", "recscale", "train", "--spec", RUN.spec(), "--data", "no", "--out", "no"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (75, "")
+    assert done.stdout == "recscale: stopped by SIGTERM outside the training; nothing to save\n"
+
+
 def test_sigterm_may_come_again_and_again(full, tmp_path):
     """SLURM sends it before the limit and at it, torchrun passes on what its processes had already."""
     data, _ = full
@@ -273,6 +287,16 @@ def test_sigterm_may_come_again_and_again(full, tmp_path):
     assert "stopped by SIGTERM" in said
     assert (out / LAST).exists()
     assert not (out / "running.json").exists()
+
+
+def test_a_finished_run_has_no_notes_of_failures(full, tmp_path):
+    """Another job may finish a run that was given up; what is left of it is told as a failure at the end."""
+    data, done = full
+    out = shutil.copytree(done, tmp_path / "run")
+    for name in ("failures.json", "failed.json", "attempt-7.json"):
+        (out / name).write_text("{}")
+    train(FULL, data, out, 1, print)
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in done.iterdir())
 
 
 def test_a_point_that_is_there_is_kept_and_becomes_newer_than_its_data(full, tmp_path):

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,11 @@ def card(args: argparse.Namespace) -> None:
 
 
 def _stopped_early(number: int, _: Any) -> None:
-    raise Interrupted(f"stopped by {signal.Signals(number).name} outside the training; nothing to save")
+    """End at once: libraries that load catch exceptions, and then fail of something else."""
+    name = signal.Signals(number).name
+    with suppress(OSError):  # not print, which may be what was interrupted
+        os.write(1, f"recscale: stopped by {name} outside the training; nothing to save\n".encode())
+    os._exit(75)
 
 
 def train(args: argparse.Namespace) -> None:

@@ -80,7 +80,7 @@ def attempt(command: list[str], spec: str, out: Path, log: Path, processes: int,
         mark.unlink(missing_ok=True)
     if code == 0:
         return 0
-    if code == SAVED or (processes > 1 and asked):
+    if code == SAVED or -code in asked or (processes > 1 and asked):  # -15: it did not listen yet
         if signal.SIGTERM in asked and _saved(out) != saved:
             _requeue(out, say)
         return SAVED
@@ -151,9 +151,12 @@ def note(out: Path, spec: str, code: int, lines: list[str], log: Path, say: Say)
     """Add a failure to failures.json; the one too many of its kind in a row is written to failed.json too."""
     found = {"reason": reason(code, lines), "lines": lines[-LINES:], "log": str(log), **_where()}
     noted = [*_failures(out, spec), found]
-    files.write_json(out / FAILURES, {"spec": spec, "failures": noted})
     kind, enough = alike(found["reason"]), KILLS if found["reason"].startswith(KILLED) else TWICE
-    if [alike(failure["reason"]) for failure in noted[-enough:]] == [kind] * enough:
+    # What led to a failed.json that was removed since does not count again.
+    row = [alike(failure["reason"]) for failure in noted[-enough:] if not failure.get("last")]
+    found["last"] = row == [kind] * enough
+    files.write_json(out / FAILURES, {"spec": spec, "failures": noted})
+    if found["last"]:
         files.write_json(out / FAILED, {"spec": spec, **found})
         say(f"{out.name}: {text(found)}; it is not tried again until {out / FAILED} is removed")
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recscale import checkpoint, files, sequences
-from recscale.attempt import FAILURES, MARKS
+from recscale.attempt import FAILED, FAILURES, MARKS
 from recscale.batches import Batches
 from recscale.errors import InputError, Interrupted
 from recscale.evaluate import evaluate
@@ -44,7 +44,7 @@ BETAS = (0.9, 0.98)
 
 def clean(out: Path) -> None:
     """Remove the resume state of a finished run, and what was noted of attempts that failed."""
-    for pattern in (f"*{LAST}", BRANCH, "best-*.safetensors", FAILURES, MARKS):
+    for pattern in (f"*{LAST}", BRANCH, "best-*.safetensors", FAILURES, FAILED, MARKS):
         for path in out.glob(pattern):
             path.unlink(missing_ok=True)
 
