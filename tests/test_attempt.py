@@ -213,9 +213,9 @@ def node(tmp_path):
     """A node with these commands: a job in the state of the file `state`, no leave to requeue it."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    (tmp_path / "state").write_text("RUNNING\n")
+    (tmp_path / "state").write_text("RUNNING|rule_train_wildcards_run\n")
     for name, does in (
-        ("squeue", f"cat {tmp_path}/state"),
+        ("squeue", f"case $* in *%k*) cat {tmp_path}/state;; *) cut -d'|' -f1 {tmp_path}/state;; esac"),
         ("scontrol", f'echo "$@" >> {tmp_path}/asked; echo not allowed >&2; exit 1'),
     ):
         (folder / name).write_text(f"#!/bin/sh\n{does}\n")
@@ -241,7 +241,15 @@ def test_what_is_saved_is_told_without_comparing_clocks(out, tmp_path, node):
 
 
 def test_a_job_that_was_cancelled_does_not_come_back(out, tmp_path, node):
-    (tmp_path / "state").write_text("COMPLETING\n")
+    (tmp_path / "state").write_text("COMPLETING|rule_train_wildcards_run\n")
+    assert stopped(out, tmp_path, 75, node, saved="last.safetensors") == ("", 75)
+    assert not (tmp_path / "asked").exists()
+
+
+@pytest.mark.parametrize("comment", ["", "(null)", "my study", "rule_prepare"])
+def test_a_job_of_something_else_is_not_requeued(out, tmp_path, node, comment):
+    """Snakemake or a script in a job of the user: it has other runs, and would begin again unasked."""
+    (tmp_path / "state").write_text(f"RUNNING|{comment}\n")
     assert stopped(out, tmp_path, 75, node, saved="last.safetensors") == ("", 75)
     assert not (tmp_path / "asked").exists()
 

@@ -132,13 +132,16 @@ def _watch(
 
 
 def _requeue(out: Path, say: Say) -> None:
-    """Put the job of this process back into the queue, which ends the process; return if that may not be."""
+    """Put the job of this process back into the queue, which ends the process; return if that may not be.
+
+    A job that is not of Snakemake's executor may hold other runs, and its script was not made to begin again.
+    """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         return
     # A job that was cancelled would come back: SLURM requeues also what is already ending.
-    alive, state = queue.command("squeue", "-h", "-j", job, "-o", "%T")
-    if not alive or state.strip() != "RUNNING":
+    alive, said = queue.command("squeue", "-h", "-j", job, "-o", "%T|%k")
+    if not alive or not said.startswith(f"RUNNING|{queue.TRAINING}"):
         return
     done, said = queue.command("scontrol", "requeue", job)
     if done:

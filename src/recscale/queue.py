@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS = 20  # that a command of SLURM may take
+TRAINING = "rule_train_wildcards_"  # and the run: the comment that the executor gives a job
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,14 @@ def jobs(folder: Path) -> tuple[dict[str, Job], str]:
 
 
 def named(said: str, folder: Path) -> dict[str, Job]:
-    """Jobs by run in lines of number, state, folder and comment, of which the last of each run counts.
-
-    The executor comments jobs as rule_train_wildcards_RUN.
-    """
+    """Jobs by run in lines of number, state, folder and comment, of which the last of each run counts."""
     found: dict[str, Job] = {}
     for line in said.splitlines():
         fields = line.split("|", 3)
         if len(fields) < 4:  # a warning
             continue
         number, state, where, comment = fields
-        run = comment.removeprefix("rule_train_wildcards_")
+        run = comment.removeprefix(TRAINING)
         if number.isdigit() and run != comment and Path(where).resolve() == folder.resolve():
             older = found.get(run)
             if older is None or older.number < int(number):
