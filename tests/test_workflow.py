@@ -41,6 +41,7 @@ def make_project(folder, study):
             shutil.copytree(source, folder / part, ignore=ignore)
         else:
             shutil.copy(source, folder / part, follow_symlinks=False)
+    (REPO / "raw").mkdir(exist_ok=True)  # where these tests are the first of a clone
     (folder / "raw").symlink_to(REPO / "raw")
     write_study(folder, study)
     return folder
