@@ -19,6 +19,7 @@ from recscale.study import Run, Study
 COUNTS = ("N", "N_total", "D", "D_seen", "C", "n_items")
 COSTS = ("seconds", "targets_per_second", "peak_memory_bytes")
 MACHINE = ("device", "precision", "threads", "data_sha256", "commit")
+CURVE = ("run", "size", "epoch", "finished", "train_loss", "test_loss")  # where no run has an epoch
 POINT = ("spec", "status", "test", "tests", "epochs", "chosen_epoch", *COUNTS, *COSTS, *MACHINE)
 
 
@@ -80,7 +81,7 @@ def tables(
             f"{runs_dir}: the runs {' and '.join(odd)} were trained on different data; remove the "
             "metrics.json of the older ones to train them again"
         )
-    return table, pd.DataFrame(curves)
+    return table, pd.DataFrame(curves, columns=None if curves else list(CURVE))
 
 
 def settings(run: Run) -> dict[str, Any]:
