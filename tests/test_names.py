@@ -31,6 +31,12 @@ def test_text_that_is_no_utf_8_is_latin_1(tmp_path):
     assert table(tmp_path, "1::Misérables, Les::Drama\n".encode("latin-1"))["domain"].to_list() == ["Drama"]
 
 
+@pytest.mark.parametrize("character", ["\x85", "\x0b", "\u2028"])
+def test_a_row_ends_with_its_line_and_not_with_a_character_of_a_title(tmp_path, character):
+    found = table(tmp_path, f"1::A{character}B::Drama\r\n2::C::Action\r\n")
+    assert found.rows() == [("1", None, "Drama"), ("2", None, "Action")]
+
+
 def test_columns_by_header_quotes_and_keys(tmp_path):
     form = {"header": True, "columns": ["key", "item", "domain"]}
     assert table(tmp_path, 'k,i,d\n"B,1",7,Books\n', format=form).rows() == [("7", "B,1", "Books")]

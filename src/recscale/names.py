@@ -86,7 +86,8 @@ def _decoded(content: bytes) -> str:
 def _text(content: str, entry: Entry, column: str) -> Iterator[tuple[str, str | None, str | None]]:
     form = entry["format"]
     separator, columns = form.get("separator", ","), form["columns"]
-    lines = content.splitlines()[1 if form.get("header", False) else 0 :]
+    # Not splitlines, which also cuts at characters that a title may have, as U+0085.
+    lines = content.replace("\r\n", "\n").split("\n")[1 if form.get("header", False) else 0 :]
     quoted = separator in (",", ";")
     rows = csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, strict=True) if quoted else (
         line.split(separator) for line in lines
