@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from conftest import log_of, prepare, write_dataset
+from recscale import sequences
 from recscale.errors import InputError
 from recscale.tasks.cases import before_test
 from recscale.tasks.cold_start import cold_start
@@ -41,6 +44,18 @@ def test_users_outside_the_sample_of_a_run_are_held_out(tmp_path):
     inside = trained.data.in_fraction(0.5)
     assert {True, False} == {bool(inside[user]) for user in cases["user"]}
     assert cases["group"].tolist() == ["in training" if inside[u] else "held out" for u in cases["user"]]
+
+
+def test_users_without_a_target_in_a_share_of_the_time_are_held_out(tmp_path):
+    """Two users of 53 items, one long before the other: the later half of the targets is of the later one."""
+    log = log_of([range(53), range(53)], seconds=[range(53), range(1000, 1053)])
+    folder = write_dataset(prepare(log, 1000), tmp_path)
+    timed = sequences.load(folder, with_timestamps=True)
+    trained = trained_on(folder, 50, data_axis="time", data_fraction=0.5)
+    cases = cold_start(replace(trained, data=timed)).cases
+    later = [timed.timestamps[timed.offsets[user]] >= 1000 for user in cases["user"]]
+    assert cases["group"].tolist() == ["in training" if is_later else "held out" for is_later in later]
+    assert set(cases["group"]) == {"in training", "held out"}
 
 
 def test_coverage_is_the_share_of_the_catalogue_in_any_list(tmp_path):

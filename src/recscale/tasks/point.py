@@ -61,7 +61,7 @@ def write(task: str, run_dir: Path, data_dir: Path, out: Path, threads: int) -> 
 def load(run_dir: Path, point: dict[str, Any], data_dir: Path, how: Execution) -> Trained:
     """The model of a finished run, on the device, and its data. Raises InputError."""
     weights, run = run_dir / "model.safetensors", Run(**point["spec"])
-    data = sequences.load(data_dir)
+    data = sequences.load(data_dir, with_timestamps=run.data_axis == "time")
     if data.sha256 != point["data_sha256"]:
         raise InputError(f"{data_dir}: is not what {run_dir / 'metrics.json'} was trained on: train it again")
     model = Decoder(
