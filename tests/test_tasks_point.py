@@ -168,6 +168,31 @@ def test_a_run_is_compared_with_the_one_most_like_it():
     assert table.smallest(small.name(), runs) == small.name()
 
 
+def test_runs_without_the_same_cases_are_not_compared(tmp_path):
+    """A shorter input is more often without the domain: user 1 is mix in one run, diff in the other."""
+    runs = {run.name(): run for run in (Run("x", 1, 8, 0.1, max_len=50), Run("x", 1, 16, 0.1, max_len=60))}
+    only = Study("s", "t", "x", runs, {}, (), {"domains": Task("domains", {})})
+    for (name, run), groups in zip(runs.items(), (("mix", "diff"), ("mix", "mix")), strict=True):
+        cases = pd.DataFrame(
+            {"user": [0, 1], "group": groups, "x": math.nan, "noise": 0, "HR@10": [1.0, 0.0]}
+        )
+        record = {
+            "task": "domains",
+            "recipe": study.TASK_RECIPE,
+            "status": "finished",
+            "spec": json.loads(run.spec()),
+        }
+        record |= {"data_sha256": "00", "passes": 1, "seconds": 1, "cells": point.cells(Outcome(cases))}
+        (tmp_path / "domains").mkdir(exist_ok=True)
+        (tmp_path / f"domains/{name}.json").write_text(json.dumps(record))
+        cases.to_parquet(tmp_path / f"domains/{name}.parquet")
+    rows = table.collect(only, tmp_path)
+    assert rows[["size", "group", "value"]].to_numpy().tolist() == [
+        ["1x8", "mix", 1], ["1x8", "diff", 0], ["1x16", "mix", 0.5],
+    ]  # fmt: skip
+    assert rows[["against", "change"]].isna().all(axis=None)
+
+
 # --- intervals ---
 
 
@@ -328,6 +353,29 @@ def test_every_figure_is_drawn_and_its_csv_has_the_numbers_of_the_table(name, ro
         found = found[found["group"] != "held out"]
         assert sorted(found["y"]) == pytest.approx(sorted(some["value"]))
         assert sorted(found["lo"]) == pytest.approx(sorted(some["lo"]))
+
+
+def test_no_line_joins_sizes_over_the_domains(rows):
+    """Shapes such as 2x1200 are no step of the ladder: a line over N would fall to them and rise again."""
+    figure, drawn = figures.domains(rows[rows["task"] == "domains"].assign(dataset="x"))
+    marked = [line for axis in figure.axes for line in axis.lines if line.get_marker() == "."]
+    assert len(marked) == len(drawn.groupby(["panel", "size", "group"]))
+    assert {line.get_linestyle() for line in marked} == {"None"}
+
+
+@pytest.mark.parametrize("name", study.TASKS)
+def test_a_figure_of_one_size_is_drawn_without_gains(name, rows):
+    alone = rows[(rows["task"] == name) & (rows["d_model"] == 8)].assign(dataset="x")
+    _, drawn = figures.FIGURES[name](alone)
+    assert set(drawn["size"]) == {"1x8"}
+    assert "gain" not in set(drawn["panel"])
+
+
+def test_coverage_of_groups_of_different_size_comes_with_a_warning(rows):
+    part = rows[rows["task"] == "cold_start"].assign(dataset="x")
+    for shown, warned in ((part, True), (part[part["group"] == "in training"], False)):
+        figure, _ = figures.cold_start(shown)
+        assert ("compare sizes" in " ".join(figure.get_supxlabel().split())) == warned
 
 
 def test_a_task_that_the_study_has_not_is_one_line(tmp_path):

@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from recscale.errors import InputError
-from recscale.figures import N_LABEL, OKABE_ITO, STYLE, save
+from recscale.figures import STYLE, save
 from recscale.files import read_table, table_path
-from recscale.marks import GREY, log_x
+from recscale.marks import GREY
 from recscale.study import Run, Study
 from recscale.tasks.cold_start import SEEN, UNSEEN
 from recscale.tasks.domains import DIFF, MIX
@@ -36,6 +36,7 @@ Drawn = tuple[Figure, pd.DataFrame]
 Y = ["y", "lo", "hi"]
 CHANGED = {"change": "y", "change_lo": "lo", "change_hi": "hi"}
 DRAWN = ["panel", "size", "N", "runs", "group", "x", "cases", *Y]
+GAIN = "relative gain in HR@10"
 BARS = f"Bars: {100 * LEVEL:g} % intervals over test cases of one run, not over trainings."
 
 
@@ -45,7 +46,7 @@ def long_tail(table: pd.DataFrame) -> Drawn:
     figure, axes = _panels(2, 2.9)
     along = ("x", "group")
     drawn = [_means(shown, "HR@10", {"value": "y"}, along), _means(_compared(shown), "gain", CHANGED, along)]
-    for axis, part, label in zip(axes, drawn, ("HR@10", "gain in HR@10"), strict=True):
+    for axis, part, label in zip(axes, drawn, ("HR@10", GAIN), strict=True):
         _lines(axis, part, _inks(table), dodge=0.06)
         axis.set_xticks(range(len(GROUPS)), GROUPS)
         axis.set_xlabel("a quarter of the interactions each,\nthe most frequent items first")
@@ -76,33 +77,34 @@ def cold_start(table: pd.DataFrame) -> Drawn:
         for name, rows in part.groupby("group", sort=False)
     ]
     handles = _styles({name: looks[name] for name in looks if name in set(part["group"])})
+    if len(handles) > 1:
+        counts.append(
+            "More users have more lists, so more coverage: compare sizes with it, not the two groups."
+        )
     return _finished(figure, table, "Cold-start users", part, handles, [*counts, BARS])
 
 
 def domains(table: pd.DataFrame) -> Drawn:
-    """HR@10 by size where the input has the target's domain and where not, and the gain of each."""
-    shown = _full(table[table["metric"] == "HR@10"]).assign(x=lambda t: t["N"])
+    """HR@10 of all sizes where the input has the target's domain and where not, and the gain of each.
+
+    No line joins sizes: shapes of about one N (2x1200 beside 24x512) are no ladder.
+    """
+    groups = [name for name in (MIX, DIFF) if name in set(table["group"])]
+    shown = _full(table[table["metric"] == "HR@10"]).assign(x=lambda t: t["group"].map(groups.index))
     figure, axes = _panels(2, 2.9)
-    colours = dict(zip((MIX, DIFF), OKABE_ITO, strict=False))
     drawn = [_means(shown, "HR@10", {"value": "y"}), _means(_compared(shown), "gain", CHANGED)]
-    for axis, part, label in zip(axes, drawn, ("HR@10", "gain in HR@10"), strict=True):
-        for name, rows in part.groupby("group", sort=False):
-            rows = rows.sort_values("x")
-            beside = rows["x"] * (0.03 if name == DIFF else -0.03)
-            axis.plot(rows["x"] + beside, rows["y"], "o-", color=colours[name], ms=4)
-            _bars(axis, rows, colours[name], beside)
-        log_x([axis], part.assign(series="run"), N_LABEL)
+    names = [f"{name}\n{_range(shown.loc[shown['group'] == name, 'cases'])} cases" for name in groups]
+    inks = _inks(table)
+    for axis, part, label in zip(axes, drawn, ("HR@10", GAIN), strict=True):
+        _lines(axis, part, inks, dict.fromkeys(groups, "none"), dodge=0.7 / len(inks))
+        axis.set_xticks(range(len(groups)), names)
+        axis.set_xlim(-0.5, len(groups) - 0.5)
+        axis.set_xlabel("the target's domain among\nthose of the input")
         axis.set_ylabel(label)
     axes[0].set_ylim(bottom=0)
     _percent(axes[1])
-    cases = shown.groupby("group")["cases"].max()
-    handles = [
-        Line2D([], [], color=colours[name], marker="o", ms=4, label=f"{name} ({cases[name]:,} cases)")
-        for name in colours
-        if name in cases
-    ]
     notes = [f"Gain: over {_smallest(table)}, on the same cases.", BARS]
-    return _finished(figure, table, "Multi-domain transfer", pd.concat(drawn), handles, notes, sizes=False)
+    return _finished(figure, table, "Multi-domain transfer", pd.concat(drawn), [], notes)
 
 
 def robustness(table: pd.DataFrame) -> Drawn:
@@ -119,7 +121,7 @@ def robustness(table: pd.DataFrame) -> Drawn:
         axis.set_title("half replaced, half " + {OVERWRITTEN: "overwritten", CLOSED_UP: "taken out"}[name])
         axis.set_xlabel(r"$\eta$, share of the items disturbed")
         drawn.append(part)
-    axes[0].set_ylabel("drop of HR@10")
+    axes[0].set_ylabel("relative drop of HR@10")
     axes[0].set_ylim(bottom=min(0.0, *axes[0].get_ylim()))
     axes[0].yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
     seeds = shown.groupby("x")["noise"].nunique().max() if len(shown) else 0
@@ -228,7 +230,8 @@ def _percents(values: pd.Series) -> str:
 
 def _shares(table: pd.DataFrame) -> str:
     """On how much of the data the runs were trained."""
-    return f"runs on {100 * table['data_fraction'].max():g} % of the users"
+    of = " and ".join(sorted(set(table["data_axis"])))
+    return f"runs on {100 * table['data_fraction'].max():g} % of the {of}"
 
 
 # --- how it is drawn ---
@@ -269,7 +272,7 @@ def _styles(looks: Mapping[str, Any]) -> list[Line2D]:
 
 def _finished(
     figure: Figure, table: pd.DataFrame, title: str, drawn: pd.DataFrame, handles: list[Line2D],
-    notes: Sequence[str], sizes: bool = True,
+    notes: Sequence[str],
 ) -> Drawn:  # fmt: skip
     """Title and legend beside the panels, notes below them; the table as its CSV has it."""
     n = table.groupby("size")["N"].first()
@@ -277,10 +280,7 @@ def _finished(
         Line2D([], [], color=ink, lw=3, label=f"{size} ({n[size]:,})") for size, ink in _inks(table).items()
     ]
     place: dict[str, Any] = {"loc": "outside right upper", "alignment": "left"}
-    if sizes:
-        figure.legend(handles=[*lines, *handles], title="size ($N$)", **place)
-    else:
-        figure.legend(handles=handles, **place)
+    figure.legend(handles=[*lines, *handles], title="size ($N$)", **place)
     figure.suptitle(f"{title}, {table['dataset'].iloc[0]}", fontsize=9)
     width = int(figure.get_figwidth() * 18)
     wrapped = [line for note in notes for line in textwrap.wrap(note.replace(" %", "\u00a0%"), width)]

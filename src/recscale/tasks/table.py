@@ -42,7 +42,8 @@ def collect(study: Study, tasks_dir: Path) -> pd.DataFrame:
     """COLUMNS and the settings of the run, from <task>/<run>.json and .parquet in `tasks_dir`.
 
     `change` is relative to the run that `against` names: in robustness the same run without noise, else the
-    run of the smallest size, both on the same cases. 0.5 is half as much again, -0.3 a drop of 30 %. Raises
+    run of the smallest size, both on the same cases; empty where that one has not got them
+    (domains, with another max_len). 0.5 is half as much again, -0.3 a drop of 30 %. Raises
     InputError where a file is missing, of another spec than the study's or of other data than the others.
     """
     rows: list[dict[str, Any]] = []
@@ -62,12 +63,15 @@ def collect(study: Study, tasks_dir: Path) -> pd.DataFrame:
                 key: Cell = (cell["group"], cell["x"], cell["noise"])
                 base = (CLEAN, 0.0, 0) if name == "robustness" else key
                 other = cases(against).get(base) if against and (against, base) != (run, key) else None
-                for row in _rows(cell, cases(run)[key], other):
+                mine = cases(run)[key]
+                if other is not None and not mine.index.isin(other.index).all():
+                    other = None
+                for row in _rows(cell, mine, other):
                     rows.append(about | {"against": None if other is None else against} | row | own)
     if len(data) > 1:
         raise InputError(f"{tasks_dir}: its files are of different data; remove the older ones")
-    table = pd.DataFrame(rows, columns=None if rows else list(COLUMNS))
-    return table[[*COLUMNS, *(column for column in table.columns if column not in COLUMNS)]]
+    table = pd.DataFrame(rows)  # of one size alone, no row has a change
+    return table.reindex(columns=[*COLUMNS, *(column for column in table.columns if column not in COLUMNS)])
 
 
 def read(path: Path, run: Run) -> dict[str, Any]:
