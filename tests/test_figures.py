@@ -202,6 +202,16 @@ def test_loss_vs_d_is_of_one_axis_of_the_data(tables):
     assert set(csv["run"]) == {"time", "1x16-e3-lr0.01-f1-s1"}
 
 
+def test_loss_vs_d_leaves_out_runs_of_another_recipe_at_full_data_alone(tables):
+    """A study's longer runs and its ablation stand on all the data only: no step along D leads to them."""
+    longer = tables.points[tables.points["run"] == "1x16-e3-lr0.01-f1-s1"].assign(run="longer", epochs=30)
+    more = replace(tables, points=pd.concat([tables.points, longer]))
+    _, csv = FIGURES["loss_vs_d"](more)
+    assert "longer" not in set(csv["run"])
+    _, csv = FIGURES["loss_vs_d"](replace(more, study=replace(tables.study, laws={})))
+    assert set(csv["run"]) == set(tables.points.loc[tables.points["size"] == "1x16", "run"])
+
+
 def test_learning_curves_hold_the_first_seed_at_its_best_rate(tables, tmp_path):
     csv = drawn(tables, "learning_curves", tmp_path)
     chosen = csv[csv["series"] == "chosen_epoch"].set_index("run")
@@ -223,6 +233,22 @@ def test_metrics_vs_n_holds_both_metrics_and_their_references(tables, tmp_path):
         assert (runs == tables.points.set_index("run").loc[runs.index, metric]).all()
         references = part[part["series"] == "reference"].set_index("name")["value"]
         assert references.to_dict() == {k: v["test"][metric] for k, v in REFERENCES.items()}
+
+
+def test_metrics_vs_n_tells_runs_of_one_epoch_from_longer_ones(tables):
+    figure, _ = FIGURES["metrics_vs_n"](tables)
+    assert not [
+        text for legend in figure.legends for text in legend.get_texts() if "epoch" in text.get_text()
+    ]
+    points = tables.points.assign(epochs=tables.points["epochs"].where(tables.points["size"] != "1x8", 1))
+    figure, _ = FIGURES["metrics_vs_n"](replace(tables, points=points))
+    assert {"1 epoch", "3 epochs"} <= {text.get_text() for text in figure.legends[0].get_texts()}
+    faces: dict[bool, set[str]] = {True: set(), False: set()}
+    for line in figure.axes[0].lines:
+        if line.get_marker() in marks.SEEDS:
+            faces[line.get_xdata()[0] == 12 * 8**2].add(line.get_markerfacecolor())
+    assert len(faces[True]) == len(faces[False]) == 1
+    assert faces[True] != faces[False]
 
 
 def test_learning_rates_mark_the_lowest_mean_of_the_seeds(tables, tmp_path):

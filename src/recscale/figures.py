@@ -26,7 +26,7 @@ from recscale.errors import InputError
 from recscale.files import atomic, read_json, read_table, table_path
 from recscale.laws import Fit, Status, summary
 from recscale.metric_map import fit_map
-from recscale.study import Run, Study, select
+from recscale.study import OF_DATA, Run, Study, select
 
 STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.labelsize": 9, "axes.titlesize": 9, "legend.title_fontsize": 9,
@@ -110,14 +110,15 @@ def loss_vs_n(tables: Tables) -> Drawn:
 def loss_vs_d(tables: Tables) -> Drawn:
     """Test loss against D, one colour a size, with the laws in D.
 
-    Only sizes trained on two amounts of data or more, unless there is none. Runs of one axis of the
-    data: of users where there are some, else of time; cut histories keep D and are no points here.
+    Only runs that differ in nothing else from one on another amount of data, unless there is none. Of one
+    axis of the data: of users where there are some, else of time; cut histories keep D and are no points.
     """
     laws, tuned, inks = tables.laws("D"), tables.tuned(), _inks(tables)
     full = tuned["data_fraction"] == 1
     shown = "users" if (tuned.loc[~full, "data_axis"] == "users").any() else "time"
     tuned = tuned[full | (tuned["data_axis"] == shown)]
-    several = tuned[tuned.groupby("size")["D"].transform("nunique") > 1]
+    same = [field.name for field in fields(Run) if field.name not in OF_DATA]
+    several = tuned[tuned.groupby(same, dropna=False)["D"].transform("nunique") > 1]
     runs = tables.drawn(tuned if several.empty and not laws else several, laws)
     parts = [_law(law, tables.fits[law], with_e=False) for law in laws]
     table = pd.concat([_runs(tables, runs, "D", "test_loss", laws), *parts])
@@ -205,19 +206,29 @@ def loss_vs_epochs(tables: Tables) -> Drawn:
 
 
 def metrics_vs_n(tables: Tables) -> Drawn:
-    """HR@10 and NDCG@10 of test against N, a panel each, with references."""
+    """HR@10 and NDCG@10 of test against N, a panel each, with references; a colour a number of epochs."""
     parts, runs = [], _full(tables.tuned())
+    epochs = dict(zip(sorted(set(runs["epochs"])), OKABE_ITO * len(runs), strict=False))
+    inks = dict(zip(runs["run"], runs["epochs"].map(epochs), strict=True))
     figure = Figure(figsize=(4.2, 4.0), layout="constrained")
     axes = figure.subplots(2, sharex=True)
     for axis, metric in zip(axes, METRICS, strict=True):
         part = pd.concat([_runs(tables, runs, "N", metric), _references(tables, metric)])
         axis.set_ylim(0, 1.08 * max([0.01, *part["y"].dropna()]))
-        marks.draw_runs(axis, part, dict.fromkeys(part["run"], OKABE_ITO[0]))
+        marks.draw_runs(axis, part, inks)
         marks.draw_lines(axis, marks.rows(part, "reference"), "{:.3f}", 0.16, {})
         axis.set_ylabel(f"test {metric}")
         parts.append(part.assign(metric=metric))
     marks.log_x(axes, part, N_LABEL)
-    _finish(figure, tables, "Full ranking and model size", part, _run_handles(part, OKABE_ITO[0]))
+    handles = _run_handles(part, OKABE_ITO[0])
+    if len(epochs) > 1:
+        look: dict[str, Any] = {"marker": "o", "ms": 5, "linestyle": ""}
+        words = {n: f"{n} epoch" + "s" * (n > 1) for n in epochs}
+        handles = [
+            *(Line2D([], [], color=ink, label=words[n], **look) for n, ink in epochs.items()),
+            *handles,
+        ]
+    _finish(figure, tables, "Full ranking and model size", part, handles)
     return figure, _named(pd.concat(parts), "N", "value")
 
 
