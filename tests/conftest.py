@@ -1,6 +1,7 @@
 """Real MovieLens-1M for the tests that need it: fetched once, as a user's first run would."""
 
 import json
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,6 +19,9 @@ settings.register_profile("recscale", deadline=None)  # shared machines: no time
 settings.load_profile("recscale")
 
 REPO = Path(__file__).resolve().parents[1]
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As under nohup, or in the background of a script: what the tests start would not hear Ctrl-C either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
