@@ -26,7 +26,7 @@ def test_the_laws_of_quick_are_those_of_its_published_points_and_of_the_readme()
         assert summary(published) in readme
 
 
-@pytest.mark.parametrize("name", ["quick", "quick-lr"])
+@pytest.mark.parametrize("name", ["quick", "quick-lr", "lsrm-ml-1m", "lsrm-domains-small"])
 def test_published_points_are_of_the_committed_study(name):
     committed = study.load(REPO / f"config/studies/{name}.yaml")
     points = pd.read_csv(PUBLISHED / name / "points.csv")
