@@ -4,7 +4,6 @@ SHELL := bash
 PYTHON ?= python3
 CORES ?= 2
 STUDY ?= # as in config/config.yaml
-SLURM_TESTS ?= tests/slurm
 BIN := .venv/bin
 # Not compiling what is never imported saves more than a minute of the installation; what is imported
 # is then compiled once, unless the environment forbids to keep it.
@@ -36,7 +35,7 @@ test-all: .venv/installed-dev # the heavy ones too
 
 # On a SLURM of its own: with RECSCALE_TEST_SLURM=1, as root; installs packages, writes /etc/slurm.
 test-slurm: .venv/installed-dev
-	source $(BIN)/activate && python -m pytest $(SLURM_TESTS) --durations=0 -vv
+	source $(BIN)/activate && python -m pytest tests/slurm --durations=0 -vv
 
 lint: .venv/installed-dev
 	source $(BIN)/activate && ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow
