@@ -1,0 +1,157 @@
+"""docs/replication.md says what the published tables say: each figure of ours is computed here again."""
+
+import json
+from functools import cache
+
+import pandas as pd
+import pytest
+
+from conftest import REPO
+from recscale.laws import Fit, summary
+
+ML, AMAZON = "lsrm-ml-1m", "lsrm-domains-small"
+LADDER = ["1x32", "2x32", "2x64", "3x96", "4x128", "8x128", "8x192", "12x256"]
+TRAINED = ["1x32", "2x64", "3x96", "4x128"]  # that the tasks are done with
+
+
+@cache
+def table(study, name):
+    return pd.read_csv(REPO / f"results/published/{study}/{name}.csv")
+
+
+def law(study, name):
+    return Fit.read(REPO / f"results/published/{study}/laws/{name}.json")
+
+
+def loss(size, study=ML, **keys):
+    """Test loss of the one run of lsrm-ml-1m with these settings."""
+    rows = table(study, "points")
+    keys = {"epochs": 4, "seed": 1, "data_fraction": 1.0, "schedule": "cosine", "dropout": 0.2} | keys
+    for key, value in keys.items():
+        rows = rows[rows[key] == value]
+    (found,) = rows.loc[rows["size"] == size, "test_loss"]
+    return found
+
+
+def cell(task, size, metric, group, study=ML, x=None, **keys):
+    """A row of the table of tasks."""
+    rows = table(study, "tasks")
+    keys = {"task": task, "size": size, "metric": metric, "group": group, "seed": 1} | keys
+    for key, value in keys.items():
+        rows = rows[rows[key] == value]
+    rows = rows[rows["x"].isna() if x is None else rows["x"] == x]
+    (found,) = rows.itertuples()
+    return found
+
+
+def change(row):
+    return f"{100 * row.change:+.0f} % [{100 * row.change_lo:+.0f}, {100 * row.change_hi:+.0f}]"
+
+
+def laws():
+    for study, name in ((ML, "loss_vs_N"), (ML, "loss_vs_N_one_epoch"), (AMAZON, "loss_vs_N")):
+        yield summary(law(study, name)).partition(": ")[2]
+
+
+def held_out():
+    for point in law(ML, "loss_vs_N").held_out:
+        yield (
+            f"{point['x']:,.0f} measured {point['measured']:.3f}, predicted {point['predicted']:.3f} "
+            f"({100 * abs(point['error']):.2f} %, {point['extrapolation']:.1f} times the largest fitted; "
+            f"the largest fitted itself {100 * point['baseline_error']:.2f} %)"
+        )
+
+
+def losses():
+    """Every size of the ladder after four epochs and after one."""
+    for epochs in (4, 1):
+        yield ", ".join(f"{loss(size, epochs=epochs):.3f}" for size in LADDER)
+
+
+def pools():
+    for size in ("2x64", "4x128"):
+        yield ", ".join(f"{loss(size, data_fraction=f):.3f}" for f in (1.0, 0.5, 0.25, 0.1, 0.05))
+        yield summary(law(ML, f"loss_vs_D_{size}")).partition(": ")[2]
+
+
+def repetition():
+    for size in ("1x32", "4x128"):
+        rows = table(ML, "curves")
+        constant = table(ML, "points").query("schedule == 'constant' and epochs == 8")["run"]
+        rows = rows[rows["run"].isin(constant) & (rows["size"] == size) & rows["finished"]]
+        rows = rows.sort_values("epoch")
+        assert rows["epoch"].tolist() == [1, 2, 3, 5, 8]
+        yield ", ".join(f"{value:.3f}" for value in rows["test_loss"])
+
+
+def shapes():
+    for deep, wide in (("8x32", "2x64"), ("8x128", "2x256"), ("8x192", "2x384")):
+        yield f"{deep} {loss(deep):.3f}, {wide} {loss(wide):.3f}"
+
+
+def ablation():
+    lines = (REPO / f"results/published/{ML}/points.jsonl").read_text().splitlines()
+    switched = {point["run"]: point["switch"] for point in map(json.loads, lines)}
+    for size in ("2x64", "8x32"):
+        line, flat = (loss(size, dropout=dropout) for dropout in (0.2, 0.15))
+        keys = {"epochs": 6, "schedule": "constant"}
+        adam, sgd = (loss(size, switch_patience=patience, **keys) for patience in (0, 1))
+        yield f"{size}: {line:.3f} with the line, {flat:.3f} with 0.15 in all layers"
+        (run,) = table(ML, "points").query(f"size == '{size}' and switch_patience == 1")["run"]
+        happened = switched[run]["happened"]
+        when = f"after epoch {happened['after_epoch']}" if happened else "which never happened"
+        yield f"{size}: {adam:.3f} with Adam alone, {sgd:.3f} with the switch, {when}"
+
+
+def long_tail():
+    for size in ("2x64", "3x96", "4x128"):
+        parts = [f"{g} {change(cell('long_tail', size, 'HR@10', g))}" for g in ("G1", "G2", "G3", "G4")]
+        yield f"{size}: {', '.join(parts)}"
+
+
+def cold_start():
+    for group, fraction in (("in training", 1.0), ("held out", 0.5)):
+        keys = {"group": group, "data_fraction": fraction}
+        parts = [
+            f"{x} {change(cell('cold_start', '4x128', 'HR@10', x=x, **keys))}"
+            for x in (50, 40, 30, 20, 10, 5)
+        ]
+        yield f"{group}: {', '.join(parts)}"
+        small, large = (cell("cold_start", size, "coverage@10", x=5, **keys) for size in ("1x32", "4x128"))
+        yield f"{group}: {small.value:.3f} to {large.value:.3f}"
+
+
+def domains():
+    for size in ("2x64", "4x64"):
+        for group in ("mix", "diff"):
+            found = cell("domains", size, "HR@10", group, AMAZON, epochs=3)
+            yield f"{size}, {group}: {change(found)}, {found.cases:,} cases"
+
+
+def robustness():
+    for group in ("overwritten", "closed up"):
+        parts = []
+        for size in TRAINED:
+            drops = [cell("robustness", size, "HR@10", group, x=0.3, noise=seed).change for seed in (1, 2, 3)]
+            parts.append(f"{100 * sum(drops) / 3:+.1f}")
+        yield ", ".join(parts)
+
+
+def trajectory():
+    for group in ("greedy", "one shot"):
+        for size in ("1x32", "2x64", "4x128"):
+            first, last = (cell("trajectory", size, "HR", group, x=j) for j in (1, 10))
+            yield f"{size} {first.value:.3f} to {last.value:.3f}"
+
+
+PARTS = [
+    laws, held_out, losses, pools, repetition, shapes, ablation,
+    long_tail, cold_start, domains, robustness, trajectory,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
+def test_the_page_says_what_the_tables_say(part):
+    page = " ".join((REPO / "docs/replication.md").read_text().split())
+    for text in part():
+        assert text in page
