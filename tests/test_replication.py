@@ -158,9 +158,35 @@ def trajectory():
             yield f"{size} {first.value:.3f} to {last.value:.3f}"
 
 
+def rest():
+    """Figures in the text between the tables."""
+    for study, unit, seconds in ((ML, "hours", 3600), (AMAZON, "minutes", 60)):
+        rows = table(study, "points")
+        spent = rows["seconds"].sum() / seconds
+        yield (
+            f"{len(rows)} runs, {spent:.1f} core {unit}"
+            if unit == "hours"
+            else f"{len(rows)} runs, {spent:.0f} core {unit}"
+        )
+    assert set(table(ML, "points")["D"]) >= {921689}
+    yield "MovieLens-1M has 921,689 train targets"
+    seeds = [loss("2x64", seed=seed) for seed in (1, 2, 3)]
+    yield f"three seeds of 2x64: {min(seeds):.3f} to {max(seeds):.3f}"
+    told = table(ML, "tasks").query(
+        "task == 'trajectory' and group == 'greedy' and metric == 'distinct' and x == 10"
+    )
+    yield f"{100 * told['value'].min():.0f} to {100 * told['value'].max():.0f} % are different ones"
+    rows = table(AMAZON, "points")
+    yield f"the train loss is {rows['train_loss'].min():.2f} to {rows['train_loss'].max():.2f}"
+    yield f"valid {rows['valid_loss'].min():.2f} to {rows['valid_loss'].max():.2f}"
+    tail = table(AMAZON, "tasks").query("task == 'long_tail' and metric == 'HR@10' and group != 'G1'")
+    yield f"HR@10 of G2 to G4 is at most {tail['value'].max():.4f}"
+    yield summary(law("quick", "loss_vs_N")).partition(", ")[2].partition(" (90 %")[0]
+
+
 PARTS = [
     laws, held_out, losses, pools, repetition, shapes, ablation,
-    long_tail, cold_start, domains, robustness, trajectory, guesses,
+    long_tail, cold_start, domains, robustness, trajectory, guesses, rest,
 ]  # fmt: skip
 
 
