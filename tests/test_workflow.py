@@ -230,7 +230,8 @@ def test_published_figures_are_drawn_and_restored_points_trained_by_nobody(proje
     }
     drawn = {path.name: path.read_text() for path in (results / "figures").glob("*.csv")}
     shutil.rmtree(results)
-    recscale(project, "plot", "tiny", "--from", "published")
+    said = recscale(project, "plot", "tiny", "--from", "published")
+    assert f"{len(FIGURES)} figures in results/tiny/figures" in said
     assert drawn == {path.name: path.read_text() for path in (results / "figures").glob("*.csv")}
     assert "5 points restored" in recscale(project, "publish", "tiny", "--restore")
     plan = planned(project)

@@ -231,7 +231,9 @@ def plot(args: argparse.Namespace) -> None:
     results = Path(schema.read_yaml(args.config, "config")["results_dir"])
     source = args.results or results / ("published" if args.source == "published" else "") / content.name
     out = args.out or results / content.name / "figures" / (f"{args.figure}.png" if args.figure else "")
-    draw(content, source, out, _say, args.figure)
+    drawn = draw(content, source, out, _say, args.figure)
+    if args.figure is None:
+        _say(f"{len(drawn)} figures in {out}")
 
 
 def publish(args: argparse.Namespace) -> None:
