@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from cluster import Project, at_once, cluster, epoch, long, needs_slurm, same, slurm, wait_for
 
@@ -61,6 +62,11 @@ def node_is_back():
     return True
 
 
+def ended(pid):
+    """Whether a process is gone, or a zombie: in a container nobody may fetch its exit status."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_preempted_and_then_its_node_is_lost(squeue, data, made, tmp_path):
     """A job with priority takes all GPUs; later the node goes down. The job's id stays, no retry is used."""
     project = without(tmp_path / "project", long(40, [1]), data, slurm_partition="preemptible")
@@ -80,7 +86,7 @@ def test_preempted_and_then_its_node_is_lost(squeue, data, made, tmp_path):
     slurm("scontrol", "update", "nodename=node1", "state=down", "reason=lost")
     wait_for(lambda: project.job(run) == (job, "PENDING"))
     # The node is alive in truth, and must end it first; then it comes back by itself, or is told to.
-    wait_for(lambda: not Path(f"/proc/{training}").exists())
+    wait_for(lambda: ended(training))
     time.sleep(10)
     wait_for(node_is_back)
     wait_for(lambda: at_once(job))

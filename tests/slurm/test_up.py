@@ -149,3 +149,16 @@ def test_one_that_nobody_owns_is_cleared_away_when_its_daemons_are_gone(up, daem
     process.wait()
     went_on(up(), tmp_path)
     assert not folder.exists()
+
+
+def test_daemons_that_are_zombies_do_not_count(up, daemon, tmp_path):
+    """Process 1 of many containers fetches no exit status: ended daemons stay, without environment."""
+    owner = subprocess.Popen(["sleep", "60"])
+    folder = left(tmp_path, owner.pid)
+    daemons = [daemon(name, folder) for name in ("slurmctld", "slurmd", "slurmdbd")]
+    for process in (owner, *daemons):
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert f"stopping what was left behind in {folder}" in went_on(up(), tmp_path)
+    assert not folder.exists()
+    owner.wait()
