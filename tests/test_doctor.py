@@ -1,5 +1,6 @@
 """Each check is one line with a remedy where something is wrong; SLURM's answers are those of tests/slurm."""
 
+import getpass
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from recscale.doctor import Check
 from recscale.errors import InputError
 
 PROFILE = REPO / "profiles/slurm/config.yaml"
+USER = getpass.getuser()
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,29 @@ def test_odd_words_of_sinfo_are_no_partitions(login, tmp_path):
     login("sinfo", "echo 'sinfo: error: no answer' >&2; exit 1")
     assert lines(tmp_path)["partition"] == Check(
         "partition", "sinfo: error: no answer", "no partition is known without it: try later"
+    )
+
+
+def test_the_account_is_one_of_the_users(login, tmp_path):
+    """As sacctmgr lists them: one a line, again for each partition."""
+    login("sacctmgr", "printf 'lab\\nphysics\\nlab\\n'")
+    profile = tmp_path / "config.yaml"
+    assert lines(tmp_path)["account"] == Check("account", "your default one of lab, physics")
+    for account, found in (("Lab", "Lab, of lab, physics"), ("labs", f"labs is none of {USER}'s")):
+        profile.write_text(PROFILE.read_text().replace("# slurm_account: lab", f"slurm_account: {account}"))
+        check = lines(tmp_path, profile)["account"]
+        assert check.found == found
+    assert check.remedy == f"set slurm_account in {profile} to one of lab, physics"
+
+
+def test_accounts_that_the_cluster_does_not_tell_are_not_judged(login, tmp_path):
+    profile = tmp_path / "config.yaml"
+    profile.write_text(PROFILE.read_text().replace("# slurm_account: lab", "slurm_account: lab"))
+    login("sacctmgr", "exit 0")
+    assert lines(tmp_path)["account"] == Check("account", f"none is named: the cluster names none of {USER}")
+    login("sacctmgr", "echo 'You are not running a supported accounting_storage plugin' >&2; exit 1")
+    assert lines(tmp_path, profile)["account"] == Check(
+        "account", "lab, unchecked: You are not running a supported accounting_storage plugin"
     )
 
 

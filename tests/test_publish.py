@@ -217,6 +217,12 @@ def test_tasks_are_published_where_a_run_diverged_and_has_none(whole, tmp_path):
     assert there(tmp_path / "published/s") == ALL
 
 
+def test_a_task_whose_runs_all_diverged_has_no_figure(folder, tmp_path):
+    tasks_of(folder)
+    study = Study("s", "t", "x", RUNS, {}, (), WHOLE.tasks)
+    assert "has not yet what domains show" in said(publish.draw, study, folder, tmp_path / "figures")
+
+
 def test_a_study_whose_runs_all_diverged_is_published_and_read_again(folder, tmp_path):
     write(folder / "runs", FIRST, diverged(RUNS[FIRST]))
     study, out = Study("s", "t", "x", RUNS, {}, ("learning_curves",)), tmp_path / "published/s"

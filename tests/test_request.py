@@ -100,6 +100,15 @@ def test_a_wrong_limit_is_one_line():
         Limits.of({"max_minutes": "24h"})
 
 
+def test_a_limit_that_the_signal_uses_up_is_one_line():
+    """Such jobs would be requeued for ever."""
+    given = {"max_gpus": 1, "slurm_extra": "--qos=low --signal=B:TERM@120"}
+    assert Limits.of(given | {"max_minutes": 3}).max_minutes == 3
+    assert Limits.of(given | {"max_minutes": 0}).max_minutes == 0
+    with pytest.raises(InputError, match="max_minutes: 2 ends less than 60 s after the signal"):
+        Limits.of(given | {"max_minutes": 2})
+
+
 def test_a_part_of_a_profile_is_one_line():
     """`--set-resources train:slurm_partition=a100` alone would lose its GPUs and its limits."""
     for part in ({"slurm_partition": "a100"}, {"max_minutes": 60}):

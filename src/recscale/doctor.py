@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib.metadata
 import os
 import platform
@@ -71,6 +72,7 @@ def checks(profile: Path, results: Path, raw: Path, entry: Mapping[str, Any]) ->
     ways = "" if sacct else f"add `slurm-status-command: squeue` to {profile}"
     asks = settings.get("slurm-status-command") == "squeue"
     yield Check("accounting", "sacct answers" if sacct else said, "" if asks else ways)
+    yield _account(train, profile)
     listed, said = command("sinfo", "-h", "-o", "%R|%l|%G")
     if listed:
         partitions = [line.split("|", 2) for line in said.splitlines() if line.count("|") >= 2]
@@ -151,6 +153,23 @@ def _downloads(raw: Path, entry: Mapping[str, Any]) -> Check:
         "its host does not answer from here",
         f"recscale fetch --list names the files: download them elsewhere and put them into {raw}/",
     )
+
+
+def _account(train: Mapping[str, Any], profile: Path) -> Check:
+    """Whether the account that pays is one of this user's, where the cluster tells them."""
+    wished, user = train.get("slurm_account"), getpass.getuser()
+    ask = ["sacctmgr", "-n", "-P", "list", "associations", f"user={user}", "format=account"]
+    known, said = command(*ask)
+    names = sorted(set(said.split())) if known else []
+    if not names:
+        who = f"{wished}, unchecked" if wished else "none is named"
+        return Check("account", f"{who}: {'the cluster names none of ' + user if known else said}")
+    of = ", ".join(names)
+    if wished is None:
+        return Check("account", f"your default one of {of}")
+    if str(wished).lower() in names:  # SLURM keeps them in small letters
+        return Check("account", f"{wished}, of {of}")
+    return Check("account", f"{wished} is none of {user}'s", f"set slurm_account in {profile} to one of {of}")
 
 
 def minutes(limit: str) -> float:

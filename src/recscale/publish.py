@@ -166,13 +166,19 @@ def draw(study: Study, source: Path, out: Path, say: Say, figure: str | None = N
         (of_tasks if figure in TASKS else figures).draw(figure, study, source, out)
         return [figure]
     fitted = all((source / "laws" / f"{law}.json").exists() for law in study.laws)
-    names = [*study.figures] * fitted + [*study.tasks] * files.table_path(source, "tasks").exists()
+    names = [*study.figures] * fitted + [name for name in study.tasks if name in _tasks_in(source)]
     for name in names:
         draw(study, source, out / f"{name}.png", say, name)
     left = [name for name in (*study.figures, *study.tasks) if name not in names]
     if left:
         say(f"{source}: has not yet what {', '.join(left)} show")
     return names
+
+
+def _tasks_in(source: Path) -> set[str]:
+    """Tasks that have a row in the table of `source`: one whose runs all diverged has none."""
+    path = files.table_path(source, "tasks")
+    return set(files.read_table(path, "task")["task"]) if path.exists() else set()
 
 
 def _differ(one: Path, other: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -17,6 +18,7 @@ HEADROOM_MINUTES, START_MINUTES = 2.0, 10  # times the estimate, and what a busy
 HEADROOM_MEMORY = 1.25
 SNAKEMAKE_MB = 512  # two of them start the training, and one process watches it
 LEAST_MB = 600
+LEAST_SECONDS = 60  # of a job until it is told to save: Snakemake and torch have to start in it
 GPU_HOST = 3 * 2**30  # memory of a process beside its GPU: libraries and pinned buffers; assumed
 SPARE_RETRIES = 2
 
@@ -61,6 +63,12 @@ class Limits:
             raise InputError(
                 f"profile: train: {', '.join(given)} without max_gpus: --set-resources replaces all that the "
                 "profile says; edit the profile, or give max_gpus, device, max_minutes and max_mem_mb too"
+            )
+        warned = re.search(r"--signal=\S*@(\d+)", str(given.get("slurm_extra", "")))
+        if limits.max_minutes and warned and 60 * limits.max_minutes < int(warned[1]) + LEAST_SECONDS:
+            raise InputError(
+                f"profile: train: max_minutes: {limits.max_minutes} ends less than {LEAST_SECONDS} s after "
+                f"the signal of slurm_extra, {warned[1]} s before the end: no run would get on"
             )
         return limits
 

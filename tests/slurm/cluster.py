@@ -125,13 +125,17 @@ class Project:
         return "".join(p.read_text() for p in self.folder.glob(f"logs/slurm/rule_train/{run.name}/*.log"))
 
     def status(self):
+        return self.ask("status")
+
+    def doctor(self):
+        """Its lines: what was found, by mark and name of the check."""
+        return dict(line.split(": ", 1) for line in self.ask("doctor").splitlines())
+
+    def ask(self, command):
+        """What `recscale COMMAND tiny` prints."""
+        words = ["recscale", command, "tiny"]
         return subprocess.run(
-            ["recscale", "status", "tiny"],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=True,
+            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         ).stdout
 
 

@@ -56,6 +56,14 @@ def test_end_to_end(finished):
     assert "3 runs: 3 done" in finished.status()
 
 
+def test_doctor_knows_the_account(finished):
+    assert finished.doctor()["ok account"] == "your default one of lab"
+    profile = finished.profile.read_text()
+    finished.edit(**{"default-resources": {"slurm_account": "mathematics"}})
+    assert finished.doctor()["!! account"].endswith(" to one of lab")
+    finished.profile.write_text(profile)
+
+
 def test_added_grid_points_run_alone(finished):
     points = [run / "metrics.json" for run in (finished.folder / "results/tiny/runs").iterdir()]
     before = {path: path.stat().st_mtime_ns for path in points}

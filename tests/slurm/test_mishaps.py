@@ -14,8 +14,6 @@ import psutil
 import pytest
 from cluster import Project, at_once, cluster, epoch, long, needs_slurm, same, slurm, wait_for
 
-from test_workflow import ENV
-
 pytestmark, pytest_plugins = needs_slurm, ["cluster"]
 
 
@@ -201,25 +199,15 @@ def test_doctor_finds_all_but_a_gpu_that_torch_can_use(squeue, data, tmp_path):
     """The pretended GPUs are given to the job, and torch says that they are none."""
     project = without(tmp_path / "project", long(2, [1]), data)
 
-    def lines():
-        done = subprocess.run(
-            ["recscale", "doctor", "tiny"],
-            cwd=project.folder,
-            env=ENV,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return dict(line.split(": ", 1) for line in done.stdout.splitlines())
-
-    said = lines()
+    said = project.doctor()
     assert said["ok GPUs"] == "a job with --gpus=1 would be accepted"
     assert said["ok partition"].startswith("gpu, of cpu, gpu, preemptible")
     assert said["ok shared files"].startswith("a job writes ")
     assert "slurm-status-command: squeue" not in said["ok accounting"]  # it is there already
+    assert said["ok account"].startswith("none is named: ")
     assert said["!! torch"].startswith("torch does not see a GPU in a job that has one -> ")
     project.edit(**{"slurm-status-command": "sacct"})
-    assert "add `slurm-status-command: squeue`" in lines()["!! accounting"]
+    assert "add `slurm-status-command: squeue`" in project.doctor()["!! accounting"]
     text = project.profile.read_text()
     project.profile.write_text(text.replace("slurm_partition: gpu", "slurm_partition: a100"))
-    assert "to one of cpu, gpu, preemptible" in lines()["!! partition"]
+    assert "to one of cpu, gpu, preemptible" in project.doctor()["!! partition"]
