@@ -269,7 +269,7 @@ def test_devices_and_their_memory():
     huge = study.Study("s", "", "x", {"r": Run("x", 200, 4800, 1e-4, n_heads=24)}, {}, ())
     how = cost.computed(H100, 1, 1, {})
     rows = plan.plan(huge, SMALL, REPO / "none", H100, how)
-    assert "! more than the 75 GiB of H100" in plan.text(rows, H100, how)
+    assert "! more than the 75 GiB of H100" in plan.text(rows, [], H100, how)
 
 
 def test_this_machine_is_measured():
@@ -281,16 +281,18 @@ def test_this_machine_is_measured():
     assert here.float32.layer_seconds(256) > here.float32.layer_seconds(64) > 0
 
 
-@pytest.mark.parametrize("name", ["quick", "quick-lr"])
+@pytest.mark.parametrize("name", ["quick", "lsrm-ml-1m"])
 def test_the_verb(name, tmp_path):
     """By name and by file, without anything prepared or trained."""
     (tmp_path / "config").symlink_to(REPO / "config")
     args = ("--device", "A100-80GB", "--json", "rows.json")
-    runs = study.load(REPO / f"config/studies/{name}.yaml").runs
+    content = study.load(REPO / f"config/studies/{name}.yaml")
+    runs, jobs = content.runs, sum(len(study.select(task, content.runs)) for task in content.tasks.values())
     for which in ((name,), ("--study", f"config/studies/{name}.yaml")):
         done = recscale("plan", *which, *args, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("\n") == len(runs) + 2
+        assert done.stdout.count("\n") == len(runs) + 2 + (jobs > 0)
+        assert not jobs or f"then {jobs} tasks of trained runs (long_tail " in done.stdout
         assert f"{len(runs)} runs, {len(runs)} to do: " in done.stdout
         assert "device hours on 1 x A100-80GB in bfloat16" in done.stdout
         rows = json.loads((tmp_path / "rows.json").read_text())
@@ -312,7 +314,7 @@ def test_done_runs_show_what_they_took_and_are_not_to_do(small_data, tmp_path):
     assert {key: rows[0][key] for key in ("N", "C")} == {key: point[key] for key in ("N", "C")}
     assert (rows[0]["parameters"], rows[0]["D"]) == (point["N_total"], point["D_seen"])
     hours = 2 * (rows[1]["minutes"] + rows[2]["minutes"]) / 60
-    assert f"3 runs, 2 to do: {hours:,.2f} device hours on 2 x H100" in plan.text(rows, H100, how)
+    assert f"3 runs, 2 to do: {hours:,.2f} device hours on 2 x H100" in plan.text(rows, [], H100, how)
 
 
 def test_mistakes_are_one_line(tmp_path):

@@ -300,7 +300,7 @@ def plan(args: argparse.Namespace) -> None:
     rows = plan.plan(content, data, results / content.name / "runs", device, how)
     if args.json is not None:
         files.write_json(args.json, rows)
-    _say(plan.text(rows, device, how))
+    _say(plan.text(rows, plan.tasks(content, data, device, how), device, how))
 
 
 def doctor(args: argparse.Namespace) -> None:

@@ -19,7 +19,8 @@ the bytes that elementwise work moves, LAYER_BYTES d a layer and position, SCORE
 LOGIT_PASSES over the logits.
 
 A run is its steps (those of branches too), its evaluations (float32: one window a user forward, and the
-scores of all items) and STARTUP. Checkpoints, at most 2 %, come on top.
+scores of all items) and STARTUP. Checkpoints, at most 2 %, come on top. A task of a trained run is
+TASK_PASSES evaluations, with the blocks in the run's precision, and STARTUP.
 
 Memory of steps is BASE + 12 P bytes (weights, Adam) + the larger of the gradients (4 P) and SLACK times
 what backward waits for (`activations`, `loss_bytes`); several processes hold the gradients all along (4 P).
@@ -56,6 +57,13 @@ UPDATE_BYTES = 50  # fused Adam 28, casts and sums of gradients
 LAYER_CALLS, STEP_CALLS, DROPOUT_CALLS = 85, 230, 20
 STARTUP = 5.0  # seconds: imports, data
 UNCOUNTED = 1.05
+TASK_PASSES = {
+    "long_tail": 1,
+    "cold_start": 6,
+    "domains": 1,
+    "robustness": 15,
+    "trajectory": 10,
+}  # docs/method.md
 MIB = 2**20
 BASE = {"cpu": 360 * MIB, "cuda": 1024 * MIB}  # Python and torch; on a GPU context and workspaces
 DATA_BASE, DATA_BYTES = 100 * MIB, 10  # the reader of the data; a train target
@@ -190,11 +198,22 @@ def run_seconds(device: Device, how: Execution, run: Run, data: Counts) -> float
     trained = sum(leg.end - leg.begin for leg in legs(run, steps))
     branches = [epoch for epoch in run.test_epochs if run.schedule == "constant" and epoch < run.epochs]
     evaluations = run.epochs + 1 + len(run.test_epochs) + len(branches)  # valid, the last test, others
-    full, plain = replace(run, data_axis="users", data_seed=0), replace(how, precision="float32")
-    block = _pass_seconds(device, plain, full, data.n_items, BLOCK, BLOCK, 1 / 3)
     step = step_seconds(device, how, run, data.n_items, targets / steps)
-    users = UNCOUNTED * evaluations * data.users / how.processes
-    return trained * step + users * block / BLOCK + STARTUP
+    answering = _answer_seconds(device, replace(how, precision="float32"), run, data)
+    return trained * step + evaluations * answering / how.processes + STARTUP
+
+
+def task_seconds(device: Device, how: Execution, run: Run, data: Counts, task: str) -> float:
+    """Seconds of a task of a trained run, in one process and at most: short histories leave users out."""
+    return TASK_PASSES[task] * _answer_seconds(device, how, run, data) + STARTUP
+
+
+def _answer_seconds(device: Device, how: Execution, run: Run, data: Counts) -> float:
+    """Seconds in which one process scores all items for every user, by a window each."""
+    full = replace(run, data_axis="users", data_seed=0)
+    return (
+        UNCOUNTED * data.users / BLOCK * _pass_seconds(device, how, full, data.n_items, BLOCK, BLOCK, 1 / 3)
+    )
 
 
 # --- memory -------------------------------------------------------------------------------------

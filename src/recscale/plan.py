@@ -24,7 +24,7 @@ from recscale.errors import InputError
 from recscale.how import CHUNK_ROWS, Execution
 from recscale.loss import cross_entropy_sum
 from recscale.model import INIT_STD, Block, plain
-from recscale.study import Run, Study, n_non_embedding, n_total, training_flops
+from recscale.study import Run, Study, n_non_embedding, n_total, select, training_flops
 
 HEAD = 32  # width of a head
 WINDOWS, POSITIONS = 32, 50  # of the block that `here` measures
@@ -159,6 +159,16 @@ def plan(study: Study, data: Counts, runs_dir: Path, on: Device, how: Execution)
     return rows
 
 
+def tasks(study: Study, data: Counts, on: Device, how: Execution) -> list[dict[str, Any]]:
+    """A row a task of trained runs: how many runs, and estimated minutes of them all together."""
+    rows = []
+    for name, task in study.tasks.items():
+        runs = [study.runs[run] for run in select(task, study.runs)]
+        seconds = sum(cost.task_seconds(on, how, run, data, name) for run in runs)
+        rows.append({"task": name, "runs": len(runs), "minutes": seconds / 60})
+    return rows
+
+
 def _measured(path: Path, run: Run) -> float | None:
     """Minutes of a finished run; None where there is none, or none of this spec."""
     try:
@@ -167,8 +177,8 @@ def _measured(path: Path, run: Run) -> float | None:
         return None
 
 
-def text(rows: list[dict[str, Any]], on: Device, how: Execution) -> str:
-    """The rows as a table, and the device hours of the runs that are not done."""
+def text(rows: list[dict[str, Any]], of_tasks: list[dict[str, Any]], on: Device, how: Execution) -> str:
+    """The rows as a table, the device hours of the runs that are not done, and those of all tasks."""
     shown = [
         row
         | {key: f"{row[key]:,}" for key in ("N", "parameters", "D")}
@@ -185,4 +195,8 @@ def text(rows: list[dict[str, Any]], on: Device, how: Execution) -> str:
         f"{len(rows)} runs, {len(to_do)} to do: {sum(to_do):,.2f} device hours on {how.processes} x {on.name}"
         f" in {how.precision}{' with recomputation' if how.recompute else ''}"
     )
+    if of_tasks:
+        each = ", ".join(f"{row['task']} {row['minutes']:,.1f} min" for row in of_tasks)
+        hours, jobs = (sum(row[key] for row in of_tasks) for key in ("minutes", "runs"))
+        lines.append(f"then {jobs} tasks of trained runs ({each}): {hours / 60:,.2f} device hours")
     return "\n".join(lines)
