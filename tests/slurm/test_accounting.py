@@ -57,10 +57,10 @@ def test_end_to_end(finished):
 
 
 def test_doctor_knows_the_account(finished):
-    assert finished.doctor()["ok account"] == "your default one of lab"
+    assert finished.doctor()["ok account"] == "your default one of lab, root"  # SLURM makes the other
     profile = finished.profile.read_text()
     finished.edit(**{"default-resources": {"slurm_account": "mathematics"}})
-    assert finished.doctor()["!! account"].endswith(" to one of lab")
+    assert finished.doctor()["!! account"].endswith(" to one of lab, root")
     finished.profile.write_text(profile)
 
 
