@@ -105,7 +105,8 @@ def test_a_limit_that_the_signal_uses_up_is_one_line():
     given = {"max_gpus": 1, "slurm_extra": "--qos=low --signal=B:TERM@120"}
     assert Limits.of(given | {"max_minutes": 3}).max_minutes == 3
     assert Limits.of(given | {"max_minutes": 0}).max_minutes == 0
-    with pytest.raises(InputError, match="max_minutes: 2 ends less than 60 s after the signal"):
+    said = "max_minutes: 2 leaves less than 60 s until the signal of slurm_extra, 120 s before the end"
+    with pytest.raises(InputError, match=said):
         Limits.of(given | {"max_minutes": 2})
 
 

@@ -166,7 +166,8 @@ def draw(study: Study, source: Path, out: Path, say: Say, figure: str | None = N
         (of_tasks if figure in TASKS else figures).draw(figure, study, source, out)
         return [figure]
     fitted = all((source / "laws" / f"{law}.json").exists() for law in study.laws)
-    names = [*study.figures] * fitted + [name for name in study.tasks if name in _tasks_in(source)]
+    done = _tasks_in(source)
+    names = [*study.figures] * fitted + [name for name in study.tasks if name in done]
     for name in names:
         draw(study, source, out / f"{name}.png", say, name)
     left = [name for name in (*study.figures, *study.tasks) if name not in names]

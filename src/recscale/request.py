@@ -67,7 +67,7 @@ class Limits:
         warned = re.search(r"--signal=\S*@(\d+)", str(given.get("slurm_extra", "")))
         if limits.max_minutes and warned and 60 * limits.max_minutes < int(warned[1]) + LEAST_SECONDS:
             raise InputError(
-                f"profile: train: max_minutes: {limits.max_minutes} ends less than {LEAST_SECONDS} s after "
+                f"profile: train: max_minutes: {limits.max_minutes} leaves less than {LEAST_SECONDS} s until "
                 f"the signal of slurm_extra, {warned[1]} s before the end: no run would get on"
             )
         return limits

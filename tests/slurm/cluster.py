@@ -129,13 +129,14 @@ class Project:
 
     def doctor(self):
         """Its lines: what was found, by mark and name of the check."""
-        return dict(line.split(": ", 1) for line in self.ask("doctor").splitlines())
+        said = self.ask("doctor", check=False)  # it ends with 1 where something has a remedy
+        return dict(line.split(": ", 1) for line in said.splitlines())
 
-    def ask(self, command):
+    def ask(self, command, check=True):
         """What `recscale COMMAND tiny` prints."""
         words = ["recscale", command, "tiny"]
         return subprocess.run(
-            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=check
         ).stdout
 
 
