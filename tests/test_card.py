@@ -251,10 +251,18 @@ def write(folder, lists, times, domains=None):
     return folder
 
 
+def run_verb(folder, out):
+    """`recscale card`, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["recscale", "card", "--data", str(folder), "--out", str(out)])
+        cli.main()
+
+
 def made(folder, out):
     """The card's content as read back, and the CSV of its figure."""
-    content = card.card(folder, out)
-    assert content == json.loads((out / "card.json").read_text())
+    run_verb(folder, out)
+    content = json.loads((out / "card.json").read_text())
+    assert content == card.card(folder)[1]
     assert sorted(path.name for path in out.iterdir()) == [
         f"card.{end}" for end in ("csv", "json", "pdf", "png")
     ]
@@ -370,9 +378,9 @@ def test_domains_have_their_numbers(tmp_path):
         ([[]], [[]], "it has no interactions"),
         ([None, [1]], [None, [1]], "items are not lists of ids"),
         ([[1, None, 2]], [[1, 2, 3]], "items are not lists of ids"),
-        ([[1, 2]], [[1]], "a user has not as many timestamps as items"),
-        ([[1, 2]], [[2, 1]], "timestamps of a user are not in order"),
-        ([[1, 2]], [[1_600_000_000_000, 1_600_000_000_001]], "timestamps are not seconds"),
+        ([[1, 2]], [[1]], "timestamps: a user has not as many as items"),
+        ([[1, 2]], [[2, 1]], "timestamps: of a user are not in order"),
+        ([[1, 2]], [[1_600_000_000_000, 1_600_000_000_001]], "timestamps: are not seconds"),
         ([[0, 1]], [[1, 2]], "has item ids 0 to 1, items.parquet has 1 to 1"),
     ],
 )
@@ -383,15 +391,14 @@ def test_damaged_sequences_are_one_line(tmp_path, lists, times, message):
     table = pyarrow.table({"items": ids, "timestamps": pyarrow.array(times, pyarrow.list_(pyarrow.int64()))})
     pyarrow.parquet.write_table(table, folder / "sequences.parquet")
     with pytest.raises(InputError, match=message) as caught:
-        card.card(folder, tmp_path / "out")
+        card.card(folder)
     assert str(folder / "sequences.parquet") in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["sequences.parquet", "items.parquet", "stats.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut", "other"])
-def test_a_missing_or_damaged_file_is_one_line_with_its_name(tmp_path, name, damage, monkeypatch, capsys):
+def test_a_missing_or_damaged_file_is_one_line_with_its_name(tmp_path, name, damage, capsys):
     path = write(tmp_path / "data", LISTS, [None] * 3) / name
     if damage == "missing":
         path.unlink()
@@ -401,10 +408,8 @@ def test_a_missing_or_damaged_file_is_one_line_with_its_name(tmp_path, name, dam
         pl.DataFrame({"id": [1, 1], "domain": [None, "x"]}).write_parquet(path)
     else:
         path.write_text("{}")
-    command = ["recscale", "card", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as stopped:
-        cli.main()
+        run_verb(tmp_path / "data", tmp_path / "out")
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith(f"recscale: {path}: ")
@@ -412,11 +417,10 @@ def test_a_missing_or_damaged_file_is_one_line_with_its_name(tmp_path, name, dam
     assert not (tmp_path / "out").exists()
 
 
-def test_the_verb_writes_the_card_and_says_it_in_a_line(tmp_path, monkeypatch, capsys):
+def test_the_verb_writes_the_card_and_says_it_in_a_line(tmp_path, capsys):
     histories = [[user % 3, 3, 4, user % 5] for user in range(30)]
     folder = write_dataset(prepare(log_of(histories), 15), tmp_path)
-    monkeypatch.setattr(sys, "argv", ["recscale", "card", "--data", str(folder), "--out", str(tmp_path)])
-    cli.main()
+    run_verb(folder, tmp_path)
     line = capsys.readouterr().out
     assert "30 users, 5 items, 120 interactions; Gini 0." in line
     assert line.count("\n") == 1

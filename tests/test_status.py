@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 from recscale import attempt, claim
+from recscale.claim import STALE
 from recscale.queue import Job, command, named
-from recscale.status import STALE, status
+from recscale.status import status
 from test_points import RUNS, STUDY, point, write
 
 FIRST, SECOND = RUNS

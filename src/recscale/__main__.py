@@ -84,9 +84,12 @@ def _preview(args: argparse.Namespace) -> None:
 
 
 def card(args: argparse.Namespace) -> None:
+    from recscale import card_figure
     from recscale.card import card
 
-    content = card(args.data, args.out)
+    log, content = card(args.data)
+    card_figure.write(log, content, args.out / "card.png")
+    files.write_json(args.out / "card.json", content)  # last: it says that the others are whole
     popularity, entropy = content["popularity"], content["entropy"]
     slope, step = popularity["zipf"]["slope"], entropy["conditional"]["plug_in"]
     _say(

@@ -13,9 +13,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from recscale.allocation import Allocations, Found
-from recscale.figures import OKABE_ITO, STYLE, save
 from recscale.form import Array
 from recscale.marks import GREY
+from recscale.style import OKABE_ITO, STYLE, save
 from recscale.valleys import valleys
 
 INKS = dict(zip(("frontier", "valleys", "parametric"), OKABE_ITO, strict=False))

@@ -28,10 +28,8 @@ from typing import Any
 
 from recscale import files, queue
 from recscale.errors import InputError
+from recscale.folder import FAILED, FAILURES, MARKS, STATES
 
-FAILURES, FAILED = "failures.json", "failed.json"
-MARKS = "attempt-*.json"  # of attempts that have not ended, or not by themselves
-STATES = ("last.safetensors", "branch.safetensors")  # the resume state
 KILLED = "killed by SIGKILL"
 LINES = 20  # of the output that are kept
 TAIL = 200  # that are looked at: torchrun's report of eight processes is 80 lines

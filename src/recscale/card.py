@@ -1,4 +1,4 @@
-"""What is in the data: card.json and a figure, from a prepared dataset folder alone.
+"""What is in the data: the numbers of card.json, from a prepared dataset folder alone.
 
 Every number is of all interactions in sequences.parquet: train, valid, test and withheld. Entropies are
 in nats, times in seconds, days in UTC. What each number means and how far to trust it: docs/data.md.
@@ -11,27 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow
-import pyarrow.compute
-import pyarrow.parquet
 import scipy.optimize
-from matplotlib import ticker
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from recscale import files
+from recscale import files, sequences
 from recscale.errors import InputError
-from recscale.figures import OKABE_ITO, STYLE, save
+from recscale.sequences import UNKNOWN, Ints
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-
-UNKNOWN = np.iinfo(np.int64).min  # the time of an interaction that has none
-DAY = 86_400  # seconds
 YEARS_1900_TO_2199 = (-2_208_988_800, 7_258_118_400)  # seconds: outside are other units
 ORDER_ONLY = "order only: the log has no timestamps"
 ZIPF = "maximum likelihood of p(rank) ~ rank^-slope over all ranks, items ranked by their count"
@@ -65,10 +53,10 @@ class Log:
         return np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.length)
 
 
-def card(data: Path, out: Path) -> dict[str, Any]:
-    """Write card.json, card.png, card.pdf and card.csv of the prepared folder `data` into `out`.
+def card(data: Path) -> tuple[Log, dict[str, Any]]:
+    """The log of the prepared folder `data`, and the content of its card.json.
 
-    Returns the content of card.json. Raises InputError where a file is missing or damaged.
+    Raises InputError where a file is missing or damaged.
     """
     stats = files.read_json(data / "stats.json", "n_items")
     log, domains = load(data)
@@ -82,11 +70,7 @@ def card(data: Path, out: Path) -> dict[str, Any]:
     }
     if domains.notna().any():
         content["domains"] = {name: describe(part) for name, part in by_domain(log, domains)}
-    table = plotted(log, content)
-    with matplotlib.rc_context(STYLE):
-        save(draw(table, content), table, out / "card.png")
-    files.write_json(out / "card.json", content)  # last: it says that the others are whole
-    return content
+    return log, content
 
 
 # --- input ---
@@ -98,54 +82,17 @@ def load(folder: Path) -> tuple[Log, pd.Series]:
     if not np.array_equal(items["id"], np.arange(1, len(items) + 1)):
         raise InputError(f"{folder / 'items.parquet'}: ids are not 1 to {len(items)}, each once")
     path = folder / "sequences.parquet"
-    try:
-        table = pyarrow.parquet.read_table(path, columns=["items", "timestamps"])
-        log = _log(table["items"].combine_chunks(), table["timestamps"].combine_chunks())
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; prepare the dataset first") from None
-    except (pyarrow.ArrowException, KeyError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: is not a table of sequences: {reason}") from error
-    low, high = int(log.items.min()), int(log.items.max())
-    if low < 1 or high > len(items):
-        raise InputError(f"{path}: has item ids {low} to {high}, items.parquet has 1 to {len(items)}")
-    return log, items["domain"].reset_index(drop=True)
-
-
-def _log(items: Any, times: Any) -> Log:
-    """Arrow lists to flat arrays. Raises ValueError saying what is wrong with them."""
-    if not hasattr(items, "flatten") or items.null_count or items.flatten().null_count:
-        raise ValueError("items are not lists of ids")
-    values = items.flatten().cast(pyarrow.int32()).to_numpy(zero_copy_only=False)
-    if not len(values):
-        raise ValueError("it has no interactions")
-    length = pyarrow.compute.list_value_length(items).to_numpy(zero_copy_only=False).astype(np.int64)
-    offsets = np.concatenate([[0], np.cumsum(length)])
-    log = Log(values, offsets, _times(times, length))
-    seconds = log.time[log.time != UNKNOWN]
-    if (gaps(log) < 0).any():
-        raise ValueError("timestamps of a user are not in order")
+    rows = sequences.read(path, seconds=True)
+    if not len(rows.items):
+        raise InputError(f"{path}: it has no interactions")
+    seconds = rows.seconds[rows.seconds != UNKNOWN]
     begin, end = YEARS_1900_TO_2199
     if ((seconds < begin) | (seconds >= end)).any():
-        raise ValueError("timestamps are not seconds since 1970: years are not from 1900 to 2199")
-    return log
-
-
-def _times(times: Any, length: Ints) -> Ints:
-    """Seconds of each interaction; UNKNOWN for all of a user who has not all of them."""
-    flat = np.full(length.sum(), UNKNOWN)
-    if pyarrow.types.is_null(times.type):
-        return flat
-    given = times.is_valid().to_numpy(zero_copy_only=False)
-    n = pyarrow.compute.list_value_length(times).fill_null(0).to_numpy(zero_copy_only=False)
-    if (n != length)[given].any():
-        raise ValueError("a user has not as many timestamps as items")
-    values = times.flatten().cast(pyarrow.int64()).fill_null(UNKNOWN)
-    flat[np.repeat(given, length)] = values.to_numpy(zero_copy_only=False)
-    user = np.repeat(np.arange(len(length)), length)
-    incomplete = np.bincount(user[flat == UNKNOWN], minlength=len(length)) > 0
-    flat[incomplete[user]] = UNKNOWN
-    return flat
+        raise InputError(f"{path}: timestamps: are not seconds since 1970: years are not from 1900 to 2199")
+    low, high = int(rows.items.min()), int(rows.items.max())
+    if low < 1 or high > len(items):
+        raise InputError(f"{path}: has item ids {low} to {high}, items.parquet has 1 to {len(items)}")
+    return Log(rows.items, rows.offsets, rows.seconds), items["domain"].reset_index(drop=True)
 
 
 def by_domain(log: Log, domains: pd.Series) -> Iterator[tuple[str, Log]]:
@@ -334,96 +281,3 @@ def approximate_entropy(log: Log, m: int = 2, last: int = 50) -> dict[str, Any]:
             if k == m:
                 result["users_without_match"] = int((matches == 0).sum())
     return result | {"mean": float(np.abs(phi[0] - phi[1]).mean())}
-
-
-# --- figure ---
-
-
-def plotted(log: Log, content: dict[str, Any]) -> pd.DataFrame:
-    """What the figure shows: series, x, x_end (of a bin, which ends before it) and y."""
-    counts, known = item_counts(log), log.time[log.time != UNKNOWN]
-    rank = np.unique(np.geomspace(1, len(counts), 300).astype(np.int64))
-    parts = [_density("lengths", log.length), _rows("items", rank, counts[rank - 1])]
-    slope = content["popularity"]["zipf"]["slope"]
-    if slope is not None:
-        scale = counts.sum() / (np.arange(1, len(counts) + 1) ** -slope).sum()
-        parts.append(_rows("zipf", rank, scale * rank**-slope))
-    if len(known):
-        a_day = np.bincount(known // DAY - known.min() // DAY)
-        begin = np.arange(0, len(a_day), -(-len(a_day) // 60))
-        end = np.append(begin[1:], len(a_day))
-        y = np.add.reduceat(a_day, begin) / (end - begin)
-        day = known.min() // DAY
-        parts += [_rows("interactions", day + begin, y, day + end), _density("gaps", gaps(log))]
-    else:
-        edges = _edges(log.place + 1)
-        seen, again = (np.histogram(place + 1, edges)[0] for place in (log.place, log.place[repeated(log)]))
-        share = again[seen > 0] / seen[seen > 0]
-        parts.append(_rows("repeats", edges[:-1][seen > 0], share, edges[1:][seen > 0]))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _rows(series: str, x: Any, y: Any, end: Any = None) -> pd.DataFrame:
-    return pd.DataFrame({"series": series, "x": x, "x_end": np.nan if end is None else end, "y": y})
-
-
-def _edges(values: Ints) -> Ints:
-    """Edges of bins of whole numbers, about evenly wide on a log axis; the last bin holds the largest."""
-    low, high = max(1, int(values.min())), max(1, int(values.max()))
-    return np.unique(np.geomspace(low, high + 1, 41).astype(np.int64))
-
-
-def _density(series: str, values: Ints) -> pd.DataFrame:
-    """How many values there are a unit, for those from 1."""
-    values = values[values > 0]
-    if not len(values):
-        return _rows(series, [], [], [])
-    edges = _edges(values)
-    return _rows(series, edges[:-1], np.histogram(values, edges)[0] / np.diff(edges), edges[1:])
-
-
-def draw(table: pd.DataFrame, content: dict[str, Any]) -> Figure:
-    """Four panels from the rows of `plotted` and the numbers of the card."""
-    series = {name: rows for name, rows in table.groupby("series") if len(rows)}
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    (length, items), (time, more) = figure.subplots(2, 2)
-    counts = (f"{content[name]:,} {name}" for name in ("users", "items", "interactions"))
-    figure.suptitle(f"{content['dataset']}: {', '.join(counts)}", fontsize=9)
-    _stairs(length, series.get("lengths"), "interactions of a user", "users with that many")
-    items.plot(series["items"]["x"], series["items"]["y"], ".", color=OKABE_ITO[0], ms=3)
-    if "zipf" in series:
-        zipf = content["popularity"]["zipf"]
-        label = f"Zipf, slope {zipf['slope']:.2f}\n(distance {zipf['distance']:.2f})"
-        items.plot(series["zipf"]["x"], series["zipf"]["y"], "-", color=OKABE_ITO[1], label=label)
-        items.set_ylim(bottom=0.7)
-        items.legend(loc="lower left")
-    items.set(xscale="log", yscale="log", xlabel="rank of the item", ylabel="interactions of the item")
-    if "interactions" not in series:
-        _empty(time, "order only:\nno timestamps")
-        _stairs(more, series.get("repeats"), "place in the user's history", "share of repeats", "linear")
-        more.set_ylim(0, max(0.01, 1.08 * float(series["repeats"]["y"].max())))
-        return figure
-    rows = series["interactions"]
-    edges = np.append(rows["x"], rows["x_end"].iloc[-1])
-    time.stairs(rows["y"], edges, fill=True, color=OKABE_ITO[0])
-    time.set_ylabel("interactions a day")
-    time.xaxis.set_major_locator(ticker.MaxNLocator(3, integer=True, min_n_ticks=1))
-    time.xaxis.set_major_formatter(ticker.FuncFormatter(lambda day, _: str(np.datetime64(int(day), "D"))))
-    _stairs(more, series.get("gaps"), "gap between interactions (s)", "gaps of that many seconds")
-    more.set_title(f"{100 * content['time']['ties']:.3g} % of interactions tie with another", fontsize=8)
-    return figure
-
-
-def _stairs(axis: Axes, rows: pd.DataFrame | None, x: str, y: str, scale: str = "log") -> None:
-    if rows is None:
-        _empty(axis, f"no {x}")
-        return
-    axis.set(xscale="log", yscale=scale, xlabel=x, ylabel=y)
-    edges = np.append(rows["x"], rows["x_end"].iloc[-1])
-    low = float(rows.loc[rows["y"] > 0, "y"].min()) / 2 if scale == "log" else 0.0
-    axis.stairs(rows["y"].clip(lower=low), edges, baseline=low, fill=True, color=OKABE_ITO[0])
-
-
-def _empty(axis: Axes, text: str) -> None:
-    axis.set_axis_off()
-    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center")

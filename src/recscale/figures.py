@@ -16,25 +16,18 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from recscale import marks
+from recscale import law_figure, marks
 from recscale.errors import InputError
-from recscale.files import atomic, read_json, read_table, table_path
+from recscale.files import read_json, read_table, table_path
 from recscale.laws import Fit, Status, summary
 from recscale.metric_map import fit_map
 from recscale.study import OF_DATA, Run, Study, select
+from recscale.style import OKABE_ITO, STYLE, save
 
-STYLE: dict[Any, Any] = {
-    "font.size": 8, "axes.labelsize": 9, "axes.titlesize": 9, "legend.title_fontsize": 9,
-    "legend.fontsize": 8, "legend.frameon": False, "legend.handlelength": 1.7,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7,
-    "lines.linewidth": 1.2, "savefig.dpi": 300, "pdf.fonttype": 42,
-}  # fmt: skip
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # one a law
 METRICS = ("HR@10", "NDCG@10")
 COLUMNS = ["series", "name", "run", "size", "seed", "x", "y", "lo", "hi"]
 N_LABEL = "$N$, non-embedding parameters"
@@ -367,8 +360,6 @@ def draw(name: str, study: Study, results: Path, out: Path) -> None:
     """
     law = study.laws.get(name.removeprefix(OF_A_LAW)) if name.startswith(OF_A_LAW) else None
     if law is not None:
-        from recscale import law_figure  # which takes its looks from here
-
         law_figure.draw(Fit.read(results / "laws" / f"{law.name}.json"), law.y, out)
         return
     if name not in FIGURES:
@@ -383,18 +374,6 @@ def draw(name: str, study: Study, results: Path, out: Path) -> None:
     with matplotlib.rc_context(STYLE):
         figure, table = FIGURES[name](Tables(study, points, curves, references, fits))
         save(figure, table, out)
-
-
-def save(figure: Figure, table: pd.DataFrame, out: Path) -> None:
-    """Write a figure to `out`, a .png path, with the .pdf and the table as .csv beside it."""
-    FigureCanvasAgg(figure)
-    with atomic(out) as part:
-        figure.savefig(part, format="png")
-    with atomic(out.with_suffix(".pdf")) as part:
-        # Without its date the same tables give the same bytes.
-        figure.savefig(part, format="pdf", metadata={"CreationDate": None})
-    with atomic(out.with_suffix(".csv")) as part:
-        table.to_csv(part, index=False)
 
 
 # --- what is drawn: rows of one table ---

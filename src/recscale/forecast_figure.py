@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 
 from recscale import solver
 from recscale.budget import Best, Choice
-from recscale.figures import OKABE_ITO, STYLE, save
 from recscale.forecast import along, warning
 from recscale.form import Array
 from recscale.laws import Fit
 from recscale.marks import GREY
+from recscale.style import OKABE_ITO, STYLE, save
 
 INK, FAR = OKABE_ITO[0], OKABE_ITO[1]
 POINTS = 41

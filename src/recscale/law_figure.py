@@ -11,9 +11,9 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recscale.figures import OKABE_ITO, STYLE, save
 from recscale.laws import Fit, summary
 from recscale.marks import GREY, LINE
+from recscale.style import OKABE_ITO, STYLE, save
 
 INK = OKABE_ITO[0]
 

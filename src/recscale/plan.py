@@ -17,10 +17,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from recscale import cost, execution, points, sequences
+from recscale import cost, execution, sequences
 from recscale.cost import DEVICES, GPU_CALL, ITEMS, LAYER_CALLS, MIB, WIDTHS, Costs, Counts, Device
 from recscale.dropout import dropout
 from recscale.errors import InputError
+from recscale.folder import read_point
 from recscale.how import CHUNK_ROWS, Execution
 from recscale.loss import cross_entropy_sum
 from recscale.model import INIT_STD, Block, plain
@@ -172,7 +173,7 @@ def tasks(study: Study, data: Counts, on: Device, how: Execution) -> list[dict[s
 def _measured(path: Path, run: Run) -> float | None:
     """Minutes of a finished run; None where there is none, or none of this spec."""
     try:
-        return float(points.read_point(path, run)["seconds"]) / 60
+        return float(read_point(path, run)["seconds"]) / 60
     except InputError:
         return None
 

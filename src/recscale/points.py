@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -13,25 +12,10 @@ import pandas as pd
 
 from recscale import files
 from recscale.errors import InputError
+from recscale.folder import COSTS, COUNTS, MACHINE, read_point
 from recscale.study import Run, Study
 
-# What every metrics.json has; the order of the columns in the table of points.
-COUNTS = ("N", "N_total", "D", "D_seen", "C", "n_items")
-COSTS = ("seconds", "targets_per_second", "peak_memory_bytes")
-MACHINE = ("device", "precision", "threads", "data_sha256", "commit")
 CURVE = ("run", "size", "epoch", "finished", "train_loss", "test_loss")  # where no run has an epoch
-POINT = ("spec", "status", "test", "tests", "epochs", "chosen_epoch", *COUNTS, *COSTS, *MACHINE)
-
-
-def read_point(path: Path, run: Run) -> dict[str, Any]:
-    """A run's metrics.json. Raises InputError when it is of another spec than the study's."""
-    point = files.read_json(path, *POINT)
-    if json.loads(run.spec()) != point["spec"]:
-        raise InputError(
-            f"{path}: was made by another spec, {json.dumps(point['spec'])}; "
-            f"the study has {run.spec()}: remove the file to train it again"
-        )
-    return point
 
 
 def collect(study: Study, runs_dir: Path, references_file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

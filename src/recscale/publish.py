@@ -15,6 +15,7 @@ from typing import Any
 
 from recscale import files, points
 from recscale.errors import InputError
+from recscale.folder import POINT, read_point
 from recscale.study import TASKS, Study, select
 
 POINTS = "points.jsonl"
@@ -29,7 +30,7 @@ def publish(study: Study, folder: Path, out: Path, say: Say) -> None:
     """
     before = read(out / POINTS, study, say) if (out / POINTS).exists() else {}
     here = {
-        name: points.read_point(folder / "runs" / name / "metrics.json", run)
+        name: read_point(folder / "runs" / name / "metrics.json", run)
         for name, run in study.runs.items()
         if (folder / "runs" / name / "metrics.json").exists()
     }
@@ -69,7 +70,7 @@ def read(path: Path, study: Study, say: Say) -> dict[str, dict[str, Any]]:
             point = json.loads(line)
             name, spec = str(point.pop("run")), point["spec"]
             of_study = name in study.runs and json.loads(study.runs[name].spec()) == spec
-            missing = [key for key in points.POINT if key not in point]
+            missing = [key for key in POINT if key not in point]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise InputError(f"{path}: line {number} is no point") from None
         if of_study and missing:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
 from recscale import files
@@ -15,6 +17,7 @@ from recscale.errors import InputError
 from recscale.study import Run, part_of
 
 Ints = npt.NDArray[np.int64]
+UNKNOWN = np.iinfo(np.int64).min  # the time of an interaction that has none
 
 
 @dataclass(frozen=True)
@@ -97,54 +100,88 @@ class Windows:
         return int((n * self.length - n * (n - 1) // 2).sum())
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What sequences.parquet has: items of all users, offsets, seconds beside the items, other columns.
+
+    seconds: UNKNOWN for all of a user who has not all of them; empty where they were not asked for.
+    """
+
+    items: npt.NDArray[np.int32]
+    offsets: Ints
+    seconds: Ints
+    columns: tuple[Ints, ...]
+
+
+def read(path: Path, *columns: str, seconds: bool = False) -> Rows:
+    """A sequences.parquet with these columns of numbers. Raises InputError if it is missing or damaged."""
+    try:
+        table = pyarrow.parquet.read_table(path, columns=["items", *columns])
+        timed = seconds and "timestamps" in pyarrow.parquet.read_schema(path).names
+        times = pyarrow.parquet.read_table(path, columns=["timestamps"]) if timed else None
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; prepare the dataset first") from None
+    except (pyarrow.ArrowException, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: is not a table of sequences: {reason}") from error
+    try:
+        lists = table["items"].combine_chunks()
+        if not hasattr(lists, "flatten") or lists.null_count or lists.flatten().null_count:
+            raise InputError(f"{path}: is not a table of sequences: items are not lists of ids")
+        items = np.array(lists.flatten().cast(pyarrow.int32()))  # copied: Arrow's own is read-only
+        length = pyarrow.compute.list_value_length(lists).to_numpy().astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(length)])
+        given = times["timestamps"].combine_chunks() if times else None
+        known = _seconds(path, given, length) if seconds else np.empty(0, np.int64)
+        others = tuple(table[name].to_numpy().astype(np.int64) for name in columns)
+    except (pyarrow.ArrowException, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: is not a table of sequences: {reason}") from error
+    return Rows(items, offsets, known, others)
+
+
+def _seconds(path: Path, lists: Any, length: Ints) -> Ints:
+    """Seconds of each item; UNKNOWN for all of a user who has not all of them."""
+    flat = np.full(length.sum(), UNKNOWN)
+    if lists is None or pyarrow.types.is_null(lists.type):
+        return flat
+    given = lists.is_valid().to_numpy(zero_copy_only=False)
+    n = pyarrow.compute.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    if (n != length)[given].any():
+        raise InputError(f"{path}: timestamps: a user has not as many as items")
+    values = lists.flatten().cast(pyarrow.int64()).fill_null(UNKNOWN)
+    flat[np.repeat(given, length)] = values.to_numpy(zero_copy_only=False)
+    user = np.repeat(np.arange(len(length)), length)
+    incomplete = np.bincount(user[flat == UNKNOWN], minlength=len(length)) > 0
+    flat[incomplete[user]] = UNKNOWN
+    if ((np.diff(flat) < 0) & (np.diff(user) == 0)).any():
+        raise InputError(f"{path}: timestamps: of a user are not in order")
+    return flat
+
+
 def load(folder: Path, with_timestamps: bool = False) -> Sequences:
     """Sequences of a prepared dataset folder (sequences.parquet and stats.json).
 
     Raises InputError where a file is missing or damaged, or has no timestamps and they are asked for.
     """
     path = folder / "sequences.parquet"
-    columns = ["items", "withheld", "sample_rank"]
-    try:
-        table = pyarrow.parquet.read_table(path, columns=columns)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; prepare the dataset first") from None
-    except (pyarrow.ArrowException, KeyError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: is not a table of sequences: {reason}") from error
-    if not len(table):
+    rows = read(path, "withheld", "sample_rank", seconds=with_timestamps)
+    if not len(rows.offsets) > 1:
         raise InputError(f"{path}: has no users")
-    lists = table["items"].combine_chunks()
-    offsets = lists.offsets.to_numpy().astype(np.int64)
-    return Sequences(
-        items=np.array(lists.values),  # a copy torch may share: Arrow's own is read-only
-        offsets=offsets,
-        withheld=table["withheld"].to_numpy().astype(np.int64),
-        sample_rank=table["sample_rank"].to_numpy().astype(np.int64),
-        n_items=files.read_json(folder / "stats.json", "n_items")["n_items"],
-        sha256=files.sha256(path),
-        timestamps=_timestamps(path, offsets) if with_timestamps else None,
-    )
-
-
-def _timestamps(path: Path, offsets: Ints) -> Ints:
-    """Seconds of all items. Raises InputError where they are not known or not in order."""
-    try:
-        lists = pyarrow.parquet.read_table(path, columns=["timestamps"])["timestamps"].combine_chunks()
-    except (pyarrow.ArrowException, KeyError):
-        lists = pyarrow.nulls(len(offsets) - 1)
-    if lists.null_count or lists.values.null_count:
+    if (rows.seconds == UNKNOWN).any():
         raise InputError(
             f"{path}: timestamps: are absent or null, the log has order only; data_axis: time needs all of "
             "them, legal here: users, history"
         )
-    seconds = np.asarray(lists.values, np.int64)
-    if not np.array_equal(lists.offsets, offsets):
-        raise InputError(f"{path}: timestamps: a user has not as many as items")
-    falls = np.diff(seconds) < 0
-    falls[offsets[1:-1] - 1] = False  # from one user to the next
-    if falls.any():
-        raise InputError(f"{path}: timestamps: of a user are not in order")
-    return seconds
+    return Sequences(
+        items=rows.items,
+        offsets=rows.offsets,
+        withheld=rows.columns[0],
+        sample_rank=rows.columns[1],
+        n_items=files.read_json(folder / "stats.json", "n_items")["n_items"],
+        sha256=files.sha256(path),
+        timestamps=rows.seconds if with_timestamps else None,
+    )
 
 
 def train_users(data: Sequences, run: Run) -> npt.NDArray[np.bool_]:

@@ -12,11 +12,9 @@ import pandas as pd
 
 from recscale import attempt, claim
 from recscale.errors import InputError
-from recscale.points import read_point
+from recscale.folder import read_point
 from recscale.queue import Job
 from recscale.study import Run, Study
-
-STALE = 120  # seconds without a sign of life after which a run does not count as running
 
 
 def status(
@@ -47,7 +45,7 @@ def _row(run: Run, folder: Path, job: Job | None, now: float) -> dict[str, Any]:
     log, claimed = folder / "log.jsonl", folder / claim.NAME  # touched each minute by the one who trains
     held = _touched(claimed)
     signs = [sign for sign in (held, _touched(log)) if sign is not None]
-    alive = held is not None and now - max(signs) < STALE
+    alive = held is not None and now - max(signs) < claim.STALE
     if signs:
         row |= _progress(log, run, alive) | {"state": "running" if alive else "stopped"}
     if not alive and job is not None:

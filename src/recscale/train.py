@@ -18,9 +18,10 @@ from typing import Any
 from recscale import checkpoint, execution, files, sequences
 from recscale.claim import claim
 from recscale.errors import InputError
+from recscale.folder import BRANCH, LAST, clean
 from recscale.processes import Processes, join
 from recscale.study import TRAIN_RECIPE, Run
-from recscale.trainer import ANOTHER, BRANCH, LAST, Progress, Trainer, clean
+from recscale.trainer import ANOTHER, Progress, Trainer
 
 LOOK = 1.0  # seconds between two looks at the claim
 WAITING = 2.0  # what the first process tells the others while it waits for the claim

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from recscale import checkpoint, files, sequences
-from recscale.attempt import FAILED, FAILURES, MARKS
 from recscale.batches import Batches
 from recscale.errors import InputError, Interrupted
 from recscale.evaluate import evaluate
 from recscale.execution import machine
+from recscale.folder import BRANCH, LAST, clean
 from recscale.how import Execution
 from recscale.loss import cross_entropy_sum
 from recscale.model import ATTENTION, Decoder
@@ -33,20 +33,12 @@ from recscale.processes import Processes
 from recscale.schedule import Leg, factor, legs
 from recscale.study import Run, training_flops
 
-LAST, BRANCH = "last.safetensors", "branch.safetensors"
 LOG_EVERY = 100  # steps
 SAVE_EVERY = 60.0  # seconds between checkpoints inside an epoch, at least
 SAVE_SHARE = 0.02  # of a run's time may go into writing them
 NOTHING, SAVE, STOP, TAKEN = range(4)  # what a process may wish after a step; the largest wins
 ANOTHER = "another process"  # as a reason to stop: it has taken the run over
 BETAS = (0.9, 0.98)
-
-
-def clean(out: Path) -> None:
-    """Remove the resume state of a finished run, and what was noted of attempts that failed."""
-    for pattern in (f"*{LAST}", BRANCH, "best-*.safetensors", FAILURES, FAILED, MARKS):
-        for path in out.glob(pattern):
-            path.unlink(missing_ok=True)
 
 
 class Diverged(Exception):

@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from recscale.errors import InputError
-from recscale.figures import STYLE, save
 from recscale.files import read_table, table_path
 from recscale.marks import GREY
 from recscale.study import Run, Study
+from recscale.style import STYLE, save
 from recscale.tasks.cold_start import SEEN, UNSEEN
 from recscale.tasks.domains import DIFF, MIX
 from recscale.tasks.long_tail import GROUPS
