@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import log_of, made_up, prepare, write_dataset
-from recscale import __main__ as cli
 from recscale import card
+from recscale.cli import main as cli
 from recscale.errors import InputError
 
 

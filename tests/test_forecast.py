@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recscale import __main__ as cli
+from recscale.cli import main as cli
 from recscale.errors import InputError
 from recscale.files import write_json
 from recscale.fit import fit_law

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from conftest import REPO
-from recscale import __main__ as cli
+from recscale.cli import main as cli
 
 
 def recscale(*args, cwd=REPO):
@@ -25,7 +25,7 @@ def one_line(done):
 
 
 def test_every_verb_says_what_it_reads_and_writes():
-    parser = cli._parser()
+    parser = cli.parser()
     (verbs,) = [a for a in parser._actions if a.dest == "verb"]
     for name, sub in verbs.choices.items():
         text = sub.format_help()

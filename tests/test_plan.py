@@ -288,8 +288,8 @@ def test_the_verb(name, tmp_path):
     args = ("--device", "A100-80GB", "--json", "rows.json")
     content = study.load(REPO / f"config/studies/{name}.yaml")
     runs, jobs = content.runs, sum(len(study.select(task, content.runs)) for task in content.tasks.values())
-    for which in ((name,), ("--study", f"config/studies/{name}.yaml")):
-        done = recscale("plan", *which, *args, cwd=tmp_path)
+    for which in (name, f"config/studies/{name}.yaml"):
+        done = recscale("plan", which, *args, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("\n") == len(runs) + 2 + (jobs > 0)
         assert not jobs or f"then {jobs} tasks of trained runs (long_tail " in done.stdout
@@ -322,7 +322,7 @@ def test_mistakes_are_one_line(tmp_path):
         recscale("plan", "quick", "--device", "TPU")
     )
     assert "quik.yaml: there is no such file" in one_line(recscale("plan", "quik"))
-    assert "none.yaml: there is no such file" in one_line(recscale("plan", "--study", tmp_path / "none.yaml"))
+    assert "none.yaml: there is no such file" in one_line(recscale("plan", tmp_path / "none.yaml"))
 
 
 # One process a cell: peak memory of training steps first, then rounds of steps between two measurements

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from conftest import REPO
-from recscale import __main__ as cli
 from recscale import study, study_laws
+from recscale.cli import main as cli
 from recscale.cost import DEVICES, computed, run_seconds, stated
 from recscale.forecast import predict
 from recscale.laws import Fit

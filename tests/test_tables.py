@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from conftest import REPO
-from recscale import __main__ as cli
+from recscale.cli import main as cli
+from recscale.cli.options import pairs
 from recscale.errors import InputError
 from recscale.forms import FORMS, HOFFMANN
 from recscale.laws import Fit
-from recscale.tables import Asked, choose, fit_table, forms_of, pairs
+from recscale.tables import Asked, choose, fit_table, forms_of
 
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
 

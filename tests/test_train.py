@@ -659,7 +659,7 @@ def test_several_processes_save_inside_an_epoch_and_cool_down(small_data, tmp_pa
     train(run, small_data, tmp_path / "alone", 1, quiet, {"precision": "float32"})
     script = (
         "import sys; from recscale import trainer; trainer.SAVE_EVERY, trainer.SAVE_SHARE = 0.0, 1e9; "
-        "from recscale.__main__ import main; main()"
+        "from recscale.cli.main import main; main()"
     )
     (tmp_path / "saving.py").write_text(script)
     tail = [str(tmp_path / "saving.py"), "train", "--spec", run.spec(), "--data", str(small_data)]
@@ -820,7 +820,7 @@ def test_two_processes_wait_longer_than_a_message_between_them_may_take(small_da
     (out / "running.json").write_text(json.dumps({"pid": 1, "host": "elsewhere", "machine": "another"}))
     script = tmp_path / "script.py"
     script.write_text(
-        "import datetime; from recscale import processes; from recscale.__main__ import main;"
+        "import datetime; from recscale import processes; from recscale.cli.main import main;"
         "processes.HOUR = datetime.timedelta(seconds=4); main()"
     )
     command = [*TORCHRUN, str(script), "train", "--spec", run.spec(), "--data", str(small_data)]

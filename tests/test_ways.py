@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from planted import EVEN, STEEP, best_n, exponent, isoflop, ladder
-from recscale import __main__ as cli
 from recscale import forecast
 from recscale.allocation import MEANING, Found, text
+from recscale.cli import main as cli
 from recscale.errors import InputError
 from recscale.forms import CEILING, HOFFMANN, HOFFMANN_TIED
 from recscale.intervals import draws

@@ -108,6 +108,13 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
     return table
 
 
+def write_table(table: pd.DataFrame, *paths: Path) -> None:
+    """Write a table atomically to each of these paths: Parquet, or CSV where the name ends so."""
+    for path in paths:
+        with atomic(path) as part:
+            table.to_csv(part, index=False) if path.suffix == ".csv" else table.to_parquet(part, index=False)
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, as 64 hexadecimal digits."""
     with path.open("rb") as file:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from recscale import budget, cost, forecast, plan
 from recscale.errors import InputError
-from recscale.files import read_json, read_table, write_json
+from recscale.files import read_json, read_table
 from recscale.laws import Fit
 from recscale.metric_map import MetricMap, fit_map
-from recscale.schema import read_yaml
-from recscale.study import Law, Run, Study, check_dataset, load, training_flops
+from recscale.study import Law, Run, Study, training_flops
 
 METRICS = ("HR@10", "NDCG@10")
 
@@ -43,12 +40,12 @@ class Told:
     n_items: int  # the catalogue of the runs
 
 
-def read(args: Namespace, given: set[str]) -> Told:
-    """The study, the law that answers for the axes `given`, and the maps. Raises InputError."""
-    config = read_yaml(args.config, "config")
-    study = load(args.config.parent / "studies" / f"{args.source}.yaml")
-    law = _law(study, args.law, given)
-    folder = Path(config["results_dir"]) / study.name
+def read(study: Study, folder: Path, law_name: str | None, given: set[str]) -> Told:
+    """The law that answers for the axes `given`, by name if one is named, and the maps.
+
+    folder: results/<study>. Raises InputError.
+    """
+    law = _law(study, law_name, given)
     fit = Fit.read(folder / "laws" / f"{law.name}.json")
     if fit.parameters is None:
         raise InputError(f"{law.name}: no law to predict with. {fit.meaning}")
@@ -121,30 +118,22 @@ def _map_note(told: Told) -> list[str]:
     ]
 
 
-def tell(args: Namespace, say: Callable[[str], None]) -> None:
-    """`recscale forecast STUDY`. Raises InputError for what the study cannot answer."""
-    asked = {axis: value for axis in ("N", "D", "U", "x") if (value := getattr(args, axis)) is not None}
-    if (args.budget is None) + (args.flops is None) + (not asked) != 2:
-        raise InputError("forecast: give one of --budget, --flops, or a place: --N, --D, --N and --D, --x")
-    if asked:
-        told = read(args, set(asked))
-        x = {"x": next(iter(asked.values()))} if told.fit.shape.axes == ("x",) else asked
-        found = answer(told, x)
-        at = ", ".join(f"{told.law.x[axis]} {value:,.4g}" for axis, value in x.items())
-        lines = [f"{told.law.name} at {at}: {_says(told, found)} ({100 * told.fit.level:g} %, one run)"]
-        lines += _map_note(told) + [f"warning: {line}" for line in found.warnings]
-        content: dict[str, Any] = {"study": told.study.name, "law": told.law.name, "at": asdict(found)}
-        draw: Callable[[Path], None] = partial(_draw_place, told, found)
-    else:
-        told = read(args, {"N", "D"})
-        spent = _spent(told, args)
-        lines, content = _budget_lines(told, spent)
-        draw = partial(_draw_budget, told, spent)
-    say("\n".join(lines))
-    if args.json is not None:
-        write_json(args.json, content)
-    if args.plot is not None:
-        draw(args.plot)
+def place(told: Told, asked: Mapping[str, float]) -> Answer:
+    """What the law says at a place: a value by axis, or of a law of one axis the only one."""
+    one = told.fit.shape.axes == ("x",)
+    return answer(told, {"x": next(iter(asked.values()))} if one else asked)
+
+
+def place_text(told: Told, found: Answer) -> str:
+    """What a terminal shows of a place."""
+    at = ", ".join(f"{told.law.x[axis]} {value:,.4g}" for axis, value in found.x.items())
+    lines = [f"{told.law.name} at {at}: {_says(told, found)} ({100 * told.fit.level:g} %, one run)"]
+    return "\n".join([*lines, *_map_note(told), *(f"warning: {line}" for line in found.warnings)])
+
+
+def place_json(told: Told, found: Answer) -> dict[str, Any]:
+    """The same as plain JSON types."""
+    return {"study": told.study.name, "law": told.law.name, "at": asdict(found)}
 
 
 @dataclass(frozen=True)
@@ -161,31 +150,39 @@ class Spent:
     theta: Any
 
 
-def _spent(told: Told, args: Namespace) -> Spent:
-    config = read_yaml(args.config, "config")
-    check_dataset(told.study, args.datasets)
-    entry = read_yaml(args.datasets, "datasets")[told.study.dataset]
-    folder = Path(config["results_dir"]) / "data" / told.study.dataset
+def spend(
+    told: Told,
+    folder: Path,
+    entry: Mapping[str, Any],
+    *,
+    flops: float | None,
+    hours: str | None,
+    device: str,
+    devices: int,
+) -> Spent:
+    """What so many FLOPs buy, or so many hours (`100GPUh`) of devices of that name.
+
+    folder: of the prepared dataset; entry: what the datasets file says of it. Raises InputError.
+    """
     counts = plan.counts(told.study.dataset, folder, entry)
     if counts.sequences is None:  # what the runs had, where the prepared data are not here
         counts = replace(counts, n_items=told.n_items)
     shapes = budget.shapes(told.study, told.law)
     _, positions, targets = counts.epoch(shapes[0])
-    if args.flops is not None:
-        amount, unit, how = args.flops, "FLOPs", "C counts blocks, attention and the output layer"
+    if flops is not None:
+        amount, unit, how = flops, "FLOPs", "C counts blocks, attention and the output layer"
 
         def price(run: Run) -> float:
             return training_flops(run, counts.n_items, positions, targets) / targets
 
     else:
-        amount, unit = hours(args.budget), "GPUh"
-        device = plan.device(args.device, 1)
-        chosen = cost.computed(device, args.devices, 1, {})
-        unit = "GPUh" if device.kind == "cuda" else "h"
-        how = f"on {args.devices} x {device.name} in {chosen.precision}, time as recscale plan estimates it"
+        on = plan.device(device, 1)
+        chosen = cost.computed(on, devices, 1, {})
+        amount, unit = _hours(hours or ""), "GPUh" if on.kind == "cuda" else "h"
+        how = f"on {devices} x {on.name} in {chosen.precision}, time as recscale plan estimates it"
 
         def price(run: Run) -> float:
-            seconds = cost.run_seconds(device, chosen, run, counts)
+            seconds = cost.run_seconds(on, chosen, run, counts)
             return seconds * chosen.processes / 3600 / (targets * run.epochs)
 
     ladder = budget.rungs(shapes, counts.n_items, price)
@@ -202,7 +199,7 @@ def _spent(told: Told, args: Namespace) -> Spent:
     return Spent(amount, unit, how, best, within, data, ladder, theta)
 
 
-def hours(text: str) -> float:
+def _hours(text: str) -> float:
     """Device hours of `100GPUh` or `100h`. Raises InputError."""
     number = text.lower().removesuffix("h").removesuffix("gpu").strip()
     try:
@@ -214,7 +211,8 @@ def hours(text: str) -> float:
     return value
 
 
-def _budget_lines(told: Told, spent: Spent) -> tuple[list[str], dict[str, Any]]:
+def budget_lines(told: Told, spent: Spent) -> tuple[list[str], dict[str, Any]]:
+    """What a terminal shows of a budget, and the same as plain JSON types."""
     lines = [
         f"{told.study.name}: {spent.amount:.4g} {spent.unit} for one training, {spent.how}; {told.law.name}"
     ]
@@ -268,17 +266,10 @@ def _choice(choice: budget.Choice, spent: Spent) -> str:
     )
 
 
-def _draw_place(told: Told, found: Answer, out: Path) -> None:
-    from recscale import forecast_figure
-
-    forecast_figure.place(told.fit, found.x, out, "test loss (nats)")
-
-
-def _draw_budget(told: Told, spent: Spent, out: Path) -> None:
-    from recscale import forecast_figure
-
+def around(told: Told, spent: Spent) -> tuple[list[float], list[budget.Best]]:
+    """Budgets from a thirtieth of this one to ten times, and the best of each."""
     budgets = [spent.amount * 10 ** (step / 4) for step in range(-6, 5)]
     bests = [
         budget.choose(told.fit, told.law, spent.ladder, spent.data, amount, spent.theta) for amount in budgets
     ]
-    forecast_figure.budget(told.fit, spent.best, budgets, bests, spent.unit, spent.theta, out)
+    return budgets, bests

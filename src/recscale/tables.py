@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -15,13 +14,10 @@ import numpy as np
 import pandas as pd
 
 from recscale.errors import InputError
-from recscale.files import write_json
 from recscale.fit import fit_law
 from recscale.form import Array, Form
 from recscale.forms import FORMS, POWER_CONSTANT
-from recscale.laws import Fit, table
-
-LEAST = 20  # resamples
+from recscale.laws import Fit
 
 
 @dataclass(frozen=True)
@@ -41,57 +37,6 @@ class Asked:
     resamples: int = 1000
 
 
-def asked(args: Namespace) -> list[Asked]:
-    """What the options of `recscale fit` ask for, one a given --x. Raises InputError."""
-    fixed = {}
-    for name, text in (pairs(args.fix, "--fix") if args.fix else {}).items():
-        try:
-            fixed[name] = float(text)
-        except ValueError:
-            raise InputError(f"--fix {name}: {text} is not a number") from None
-    held = pairs(args.hold_out, "--hold-out") if args.hold_out else {}
-    return [
-        Asked(pairs(x, "--x"), args.y, held, args.run, fixed, args.level, args.delta, args.resamples)
-        for x in args.x
-    ]
-
-
-def fit_and_tell(args: Namespace, say: Callable[[str], None]) -> None:
-    """`recscale fit TABLE`: print one law, or a table of several; write --json and --plot."""
-    if args.resamples < LEAST:
-        raise InputError(f"--resamples: {args.resamples} is below {LEAST}, too few for percentiles")
-    wanted, frame = asked(args), where(read(args.source), args.where, args.source)
-    fits = [
-        (fit_table(args.source, frame, form, one), ", ".join(one.x.values()))
-        for one in wanted
-        for form in forms_of(args.law, list(one.x))
-    ]
-    if len(fits) > 1 and args.plot is not None:
-        raise InputError("--plot: draws one law; name it with --law and one --x")
-    say(table(fits[0][0]) if len(fits) == 1 else choice_text(choose(fits)))
-    if args.json is not None:
-        rows = [found.to_json() | {"columns": columns, "y": args.y} for found, columns in fits]
-        write_json(args.json, rows[0] if len(rows) == 1 else rows)
-    if args.plot is not None:
-        from recscale import law_figure
-
-        law_figure.draw(fits[0][0], args.y, args.plot)
-
-
-def pairs(text: str, what: str) -> dict[str, str]:
-    """N=params,D=tokens as a mapping; a lone column or number is under its own name, or under ''.
-
-    Raises InputError for anything else.
-    """
-    found: dict[str, str] = {}
-    for part in text.split(","):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if not name or (equals and not value) or (not equals and "," in text) or name in found:
-            raise InputError(f"{what} {text}: is not NAME=VALUE, several joined by commas")
-        found[name if equals else ""] = value if equals else name
-    return found
-
-
 def read(path: Path) -> pd.DataFrame:
     """A CSV or Parquet table. Raises InputError, one line, for anything else."""
     try:
@@ -106,9 +51,9 @@ def read(path: Path) -> pd.DataFrame:
     return frame
 
 
-def where(frame: pd.DataFrame, text: str, path: Path) -> pd.DataFrame:
-    """The rows whose columns have these values (COLUMN=VALUE,...). Raises InputError where none has."""
-    for column, value in (pairs(text, "--where") if text else {}).items():
+def where(frame: pd.DataFrame, wanted: Mapping[str, str], path: Path) -> pd.DataFrame:
+    """The rows whose columns have these values. Raises InputError where none has."""
+    for column, value in wanted.items():
         if column not in frame:
             raise InputError(
                 f"{path}: has no column {column}; it has {', '.join(map(str, frame.columns[:30]))}"

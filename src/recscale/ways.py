@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -14,10 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recscale import tables
-from recscale.allocation import Allocations, Ends, Found, Ratio, Way, text
+from recscale.allocation import Allocations, Ends, Found, Ratio, Way
 from recscale.envelope import Curves, frontier, line
 from recscale.errors import InputError
-from recscale.files import write_json
 from recscale.fit import MANY, fit_law
 from recscale.forecast import PER_TARGET, least
 from recscale.form import Array, Form
@@ -279,23 +277,6 @@ def _cautions(
 
 
 # --- a table ---
-
-
-def allocate_and_tell(args: Namespace, say: Callable[[str], None]) -> None:
-    """`recscale allocate TABLE`: print the three ways; write --json and --plot."""
-    frame = tables.where(tables.read(args.source), args.where, args.source)
-    found = allocate_table(
-        args.source, frame, tables.pairs(args.x, "--x"), args.y, args.law, args.run,
-        per_target=args.per_target, budgets=args.flops or (), level=args.level, delta=args.delta,
-        resamples=args.resamples,
-    )  # fmt: skip
-    say(text(found))
-    if args.json is not None:
-        write_json(args.json, found.to_json())
-    if args.plot is not None:
-        from recscale import allocation_figure
-
-        allocation_figure.draw(found, args.y, args.plot)
 
 
 def allocate_table(

@@ -1,0 +1,237 @@
+"""Verbs of laws: fit, allocate, forecast; of a study or of any table of runs."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from recscale import files, study
+from recscale.cli.options import (
+    Verb,
+    amount,
+    chosen,
+    entry_of,
+    of_config,
+    of_datasets,
+    of_device,
+    of_fit,
+    of_json,
+    of_per_target,
+    of_plot,
+    pairs,
+    say,
+)
+from recscale.errors import InputError
+
+LEAST = 20  # resamples
+OURS = ("N", "N_total", "D", "D_seen", "C")  # columns of points; of others we cannot know what they count
+
+
+def fit_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "source", type=Path, help="reads: a table (CSV or Parquet, a row a run), or a study file"
+    )
+    own = parser.add_argument_group("a table")
+    own.add_argument(
+        "--law", metavar="LAW", help="hoffmann, saturating_power, ...; all: compare those that fit"
+    )
+    own.add_argument(
+        "--x",
+        action="append",
+        metavar="N=COL,D=COL",
+        help="columns of the axes; again to compare other columns",
+    )
+    own.add_argument("--y", metavar="COL", help="column of the loss or the metric")
+    own.add_argument("--hold-out", metavar="N=2,D=1", help="largest values (or 10%%) to predict")
+    own.add_argument("--fix", metavar="A=1,...", help="constants that are given")
+    of_fit(own)
+    of_json(own, "the fit, or a list of them")
+    of_plot(own)
+    of = parser.add_argument_group("a study")
+    of.add_argument("--points", type=Path, help="reads: points.parquet")
+    of.add_argument("--out", type=Path, help="writes: LAW.json each and laws.csv")
+
+
+def fit(args: Namespace) -> None:
+    if args.points is not None or args.out is not None:
+        _fit_study(args)
+    elif args.law is None or args.x is None or args.y is None:
+        raise InputError("fit: give a table with --law, --x and --y, or a study with --points and --out")
+    else:
+        _fit_table(args)
+
+
+def _fit_study(args: Namespace) -> None:
+    from recscale import study_laws
+
+    if args.points is None or args.out is None:
+        raise InputError("fit: a study needs both --points FILE and --out FOLDER")
+    study_laws.fit(study.load(args.source), args.points, args.out, say)
+
+
+def _fit_table(args: Namespace) -> None:
+    from recscale import law_figure, tables
+    from recscale.laws import table
+
+    if args.resamples < LEAST:
+        raise InputError(f"--resamples: {args.resamples} is below {LEAST}, too few for percentiles")
+    fixed, held = pairs(args.fix, "--fix"), pairs(args.hold_out, "--hold-out")
+    given = {}
+    for name, text in fixed.items():
+        try:
+            given[name] = float(text)
+        except ValueError:
+            raise InputError(f"--fix {name}: {text} is not a number") from None
+    wanted = [
+        tables.Asked(pairs(x, "--x"), args.y, held, args.run, given, args.level, args.delta, args.resamples)
+        for x in args.x
+    ]
+    frame = tables.where(tables.read(args.source), pairs(args.where, "--where"), args.source)
+    fits = [
+        (tables.fit_table(args.source, frame, form, one), ", ".join(one.x.values()))
+        for one in wanted
+        for form in tables.forms_of(args.law, list(one.x))
+    ]
+    if len(fits) > 1 and args.plot is not None:
+        raise InputError("--plot: draws one law; name it with --law and one --x")
+    say(table(fits[0][0]) if len(fits) == 1 else tables.choice_text(tables.choose(fits)))
+    if args.json is not None:
+        rows = [found.to_json() | {"columns": columns, "y": args.y} for found, columns in fits]
+        files.write_json(args.json, rows[0] if len(rows) == 1 else rows)
+    if args.plot is not None:
+        law_figure.draw(fits[0][0], args.y, args.plot)
+
+
+def allocate_options(parser: ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="reads: CSV or Parquet, a row a run or a checkpoint")
+    parser.add_argument(
+        "--x", required=True, metavar="N=COL,D=COL,C=COL", help="columns; D or C may be left out"
+    )
+    parser.add_argument("--y", required=True, metavar="COL", help="column of the loss or the metric")
+    parser.add_argument(
+        "--law", default="hoffmann", help="the joint law (default hoffmann; of a metric: ceiling)"
+    )
+    parser.add_argument("--flops", type=amount, nargs="+", help="budgets to tell the best N and D for")
+    of_per_target(parser)
+    of_fit(parser)
+    of_json(parser, "the three ways and the law")
+    of_plot(parser)
+
+
+def allocate(args: Namespace) -> None:
+    from recscale import allocation_figure, tables
+    from recscale.allocation import text
+    from recscale.ways import allocate_table
+
+    frame = tables.where(tables.read(args.source), pairs(args.where, "--where"), args.source)
+    found = allocate_table(
+        args.source, frame, pairs(args.x, "--x"), args.y, args.law, args.run,
+        per_target=args.per_target, budgets=args.flops or (), level=args.level, delta=args.delta,
+        resamples=args.resamples,
+    )  # fmt: skip
+    say(text(found))
+    if args.json is not None:
+        files.write_json(args.json, found.to_json())
+    if args.plot is not None:
+        allocation_figure.draw(found, args.y, args.plot)
+
+
+def forecast_options(parser: ArgumentParser) -> None:
+    parser.add_argument("source", help="a study's name, or a law's JSON of recscale fit")
+    axes = {"N": "parameters", "D": "training targets", "U": "unique targets", "x": "of one axis"}
+    for axis, text in axes.items():
+        parser.add_argument(f"--{axis}", type=amount, help=text)
+    parser.add_argument("--flops", type=amount, help="budget of one training: prints the best N and D")
+    of_plot(parser)
+    of_per_target(parser.add_argument_group("a law's JSON"))
+    of = parser.add_argument_group("a study")
+    of.add_argument("--law", help="default: the study's first law of what is given")
+    of.add_argument("--budget", metavar="100GPUh", help="device hours of one training")
+    of_device(of)
+    of_json(of, "what is printed")
+    of_config(of)
+    of_datasets(of)
+
+
+def forecast(args: Namespace) -> None:
+    (_forecast_law if args.source.endswith(".json") else _forecast_study)(args)
+
+
+def _forecast_law(args: Namespace) -> None:
+    """The value at a place by one law, or the best N and D for FLOPs."""
+    from recscale import forecast, forecast_figure
+    from recscale.laws import Fit
+
+    for name in ("law", "budget", "json"):
+        if getattr(args, name) is not None:
+            raise InputError(f"forecast: --{name} is for a study; {args.source} is a law")
+    fit = Fit.read(Path(args.source))
+    asked = {axis: value for axis in ("N", "D", "U") if (value := getattr(args, axis)) is not None}
+    if args.flops is not None:
+        if {"N", "D"} & set(asked) or args.x is not None:
+            raise InputError("forecast: --flops asks for the best N and D: give no place with it")
+        best = forecast.allocate(fit, args.flops, args.per_target, args.U)
+        unique = args.U if "U" in fit.shape.axes else None
+        say(forecast.allocation_text(fit, best, unique))
+        x = {"N": best.n, "D": best.d} | ({} if unique is None else {"U": unique})
+    elif fit.shape.axes == ("x",):
+        if len(asked) + (args.x is not None) != 1:
+            raise InputError(f"forecast: {args.source} is of one axis, {fit.x}: give one value")
+        other = [f"--{axis}" for axis in asked if axis != fit.x and fit.x in OURS]
+        if other:
+            raise InputError(f"forecast: {args.source} is of {fit.x}, not of {other[0]}; give --x")
+        x = {"x": next(iter(asked.values()), args.x)}
+        say(forecast.text(fit, x))
+    else:
+        x = asked
+        say(forecast.text(fit, x))
+    if args.plot is not None:
+        forecast_figure.place(fit, x, args.plot)
+
+
+def _forecast_study(args: Namespace) -> None:
+    """The value at a place by a study's law, or what a budget buys. Raises InputError."""
+    from recscale import forecast_figure, study_forecast
+
+    asked = {axis: value for axis in ("N", "D", "U", "x") if (value := getattr(args, axis)) is not None}
+    if (args.budget is None) + (args.flops is None) + (not asked) != 2:
+        raise InputError("forecast: give one of --budget, --flops, or a place: --N, --D, --N and --D, --x")
+    args.study = args.source
+    it = chosen(args)
+    told = study_forecast.read(it.study, it.folder, args.law, set(asked) or {"N", "D"})
+    if asked:
+        found = study_forecast.place(told, asked)
+        say(study_forecast.place_text(told, found))
+        content = study_forecast.place_json(told, found)
+    else:
+        data = it.results / "data" / it.study.dataset
+        spent = study_forecast.spend(
+            told, data, entry_of(it.study, args.datasets), flops=args.flops, hours=args.budget,
+            device=args.device, devices=args.devices,
+        )  # fmt: skip
+        lines, content = study_forecast.budget_lines(told, spent)
+        say("\n".join(lines))
+    if args.json is not None:
+        files.write_json(args.json, content)
+    if args.plot is not None and asked:
+        forecast_figure.place(told.fit, found.x, args.plot, "test loss (nats)")
+    elif args.plot is not None:
+        budgets, bests = study_forecast.around(told, spent)
+        forecast_figure.budget(told.fit, spent.best, budgets, bests, spent.unit, spent.theta, args.plot)
+
+
+FIT = Verb(
+    "fit", "fit scaling laws: one to any table of runs, or those of a study to its points", fit_options, fit
+)
+ALLOCATE = Verb(
+    "allocate",
+    "the best N and D for a budget, in three ways, from any table of runs",
+    allocate_options,
+    allocate,
+)
+FORECAST = Verb(
+    "forecast",
+    "what a fitted law says of a model, or the best N and D of a budget",
+    forecast_options,
+    forecast,
+)
