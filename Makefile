@@ -38,7 +38,7 @@ test-slurm: .venv/installed-dev
 	source $(BIN)/activate && python -m pytest tests/slurm --durations=0 -vv
 
 lint: .venv/installed-dev
-	source $(BIN)/activate && ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow
+	source $(BIN)/activate && ruff check . && ruff format --check . && mypy && lint-imports && snakefmt --check Snakefile workflow
 
 # The libraries that recscale bench compares itself with, each in an environment of its own.
 bench-peers: .venv/installed .peers/rectools/installed .peers/recbole/installed

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import polars
 
-from recscale import trainer
-from recscale.study import Run
-from recscale.train import train
+from recscale.study.study import Run
+from recscale.train import loop
+from recscale.train.train import train
 
 USERS, WINDOWS = 12, 4
 
@@ -36,7 +36,7 @@ def main() -> None:
         "ml-1m", 48, 1200, 2e-4, n_heads=24, epochs=1, batch_size=WINDOWS, dropout=0.0, warmup=0.5,
         data_fraction=1.0,
     )  # fmt: skip
-    trainer.LOG_EVERY = 1
+    loop.LOG_EVERY = 1
     begun = time.perf_counter()
     train(run, part, out / "run", threads, lambda line: print(line, flush=True))
     for line in (out / "run" / "log.jsonl").read_text().splitlines():

@@ -11,9 +11,10 @@ import pytest
 import yaml
 from hypothesis import settings
 
-from recscale import interactions, sequences
-from recscale import prepare as module
-from recscale.fetch import fetch
+from recscale.data import interactions
+from recscale.data.fetch import fetch
+from recscale.next_item import prepare as module
+from recscale.next_item import sequences
 
 settings.register_profile("recscale", deadline=None)  # shared machines: no timed tests
 settings.load_profile("recscale")

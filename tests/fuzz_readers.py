@@ -19,10 +19,11 @@ import zipfile
 from pathlib import Path
 
 import polars as pl
-
-from recscale import formats, interactions, schema
-from recscale.errors import InputError
 from test_interactions import COLUMNS, FORMS, NAMED, read_anything
+
+from recscale.data import formats, interactions
+from recscale.errors import InputError
+from recscale.study import schema
 
 WORDS = [
     b"\0", b"\xff", b"\xc3", b"\xe2\x82", b'"', b'""', b'"\n', b"\r", b"\r\n", b"\n", b"\n\n", b",", b",,",

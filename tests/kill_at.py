@@ -14,9 +14,11 @@ import safetensors.torch
 import torch
 import torch._dynamo  # once here, not in every child
 
-from recscale import files, study, train, trainer
+from recscale import files
+from recscale.study import study
+from recscale.train import loop, train
 
-trainer.SAVE_EVERY, trainer.SAVE_SHARE = 0.0, 1e9  # a checkpoint after every step
+loop.SAVE_EVERY, loop.SAVE_SHARE = 0.0, 1e9  # a checkpoint after every step
 torch.set_num_threads(1)
 
 
@@ -55,12 +57,12 @@ def half_written(count):
 
 
 MOMENTS = {
-    "step": lambda n: kill_on(trainer.Trainer, "_gradients", n),
-    "evaluation": lambda n: kill_on(trainer, "evaluate", n, after=True),
-    "switch": lambda n: kill_on(trainer.Trainer, "_switch_if_converged", n),
-    "saved": lambda n: kill_on(trainer.Trainer, "_save", n, after=True),
+    "step": lambda n: kill_on(loop.Trainer, "_gradients", n),
+    "evaluation": lambda n: kill_on(loop, "evaluate", n, after=True),
+    "switch": lambda n: kill_on(loop.Trainer, "_switch_if_converged", n),
+    "saved": lambda n: kill_on(loop.Trainer, "_save", n, after=True),
     "writing": half_written,
-    "branch": lambda n: kill_on(trainer.Trainer, "_finish_branch", n),
+    "branch": lambda n: kill_on(loop.Trainer, "_finish_branch", n),
     "point": lambda n: kill_on(files, "write_json", n),
 }
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recscale.forms import HOFFMANN
+from recscale.laws.forms import HOFFMANN
 
 EVEN = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
 STEEP = {"E": 1.8, "A": 2e4, "B": 40.0, "alpha": 0.6, "beta": 0.2}  # valleys with unlike sides

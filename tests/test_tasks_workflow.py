@@ -6,8 +6,8 @@ import os
 import pandas as pd
 import pytest
 
-from recscale.study import TASKS
-from test_workflow import make_project, planned, recscale, snakemake, write_study
+from recscale.study.study import TASKS
+from test_workflow import listed_and_loaded, make_project, planned, recscale, snakemake, write_study
 
 STUDY = {
     "title": "Two sizes on a sixteenth of the users, for tests",
@@ -60,11 +60,24 @@ def test_only_what_is_missing_or_follows_is_planned(project):
 
 
 def test_an_edit_of_the_figures_redraws_and_computes_nothing(project):
-    path = project / "src/recscale/tasks/figures.py"
+    path = project / "src/recscale/report/figures/tasks.py"
     text = path.read_text()
     path.write_text(text + "\n# an edit\n")
     assert planned(project) == {"plot_task": 5}
     path.write_text(text)
+
+
+def test_an_edit_of_the_looks_redraws_the_figures_of_tasks_too(project):
+    path = project / "src/recscale/report/figures/style.py"
+    text = path.read_text()
+    path.write_text(text + "\n# an edit\n")
+    assert planned(project) == {"card": 1, "plot_task": 5}
+    path.write_text(text)
+
+
+def test_rules_of_tasks_list_the_modules_that_their_commands_load(project):
+    for rule, (listed, loaded) in listed_and_loaded(project, ["collect_tasks", "plot_task"]).items():
+        assert listed == loaded, rule
 
 
 def test_published_tasks_give_the_same_figures(project, tmp_path):

@@ -136,9 +136,55 @@ def test_adding_a_size_plans_its_runs_and_the_aggregates(project):
 
 
 def test_editing_a_figure_redraws_figures_only(project):
-    path = project / "src/recscale/figures.py"
+    path = project / "src/recscale/report/figures/study.py"
     path.write_text(path.read_text() + "\n# an edit\n")
     assert planned(project) == {"plot": len(FIGURES)}
+
+
+SHIM = """#!{python}
+import atexit, os, sys
+def note():
+    loaded = [m.__file__ for n, m in list(sys.modules.items()) if n.startswith("recscale.")]
+    with open(os.environ["LOADED"], "w") as file:
+        file.write("\\n".join(path for path in loaded if path and not path.endswith("__init__.py")))
+atexit.register(note)
+from recscale.cli.main import main
+main()
+"""
+
+
+def listed_and_loaded(project, rules):
+    """By rule: modules of recscale among its inputs, and those that its command has loaded."""
+    bin = project / "bin"
+    bin.mkdir()
+    (bin / "recscale").write_text(SHIM.format(python=sys.executable))
+    (bin / "recscale").chmod(0o755)
+    env = ENV | {"PATH": f"{bin}:{ENV['PATH']}", "LOADED": str(project / "loaded")}
+    done = snakemake(project, "--dry-run", "--forceall", "--printshellcmds")
+    said = done.stdout + done.stderr
+    found = {}
+    for rule in rules:
+        (inputs, shell), *_ = re.findall(
+            rf"rule {rule}:\n    input: (.*?)\n.*?\nShell command: (.*?)\n", said, re.S
+        )
+        made = subprocess.run(
+            ["bash", "-c", shell], cwd=project, env=env, capture_output=True, text=True, check=False
+        )
+        loaded = (project / "loaded").read_text().splitlines()
+        assert "recscale: " not in made.stdout, made.stdout
+        source = str(REPO / "src") + "/"
+        found[rule] = (
+            {path.removeprefix("src/") for path in inputs.split(", ") if path.startswith("src/")},
+            {path.removeprefix(source) for path in loaded},
+        )
+    return found
+
+
+def test_rules_list_the_modules_that_their_commands_load(project):
+    for rule, (listed, loaded) in listed_and_loaded(
+        project, ["card", "references", "collect", "fit", "plot"]
+    ).items():
+        assert listed == loaded, rule
 
 
 def test_reordering_and_defaults_written_out_plan_nothing(project):
@@ -153,7 +199,7 @@ def test_reordering_and_defaults_written_out_plan_nothing(project):
 
 
 def test_a_checkout_that_touches_every_file_plans_nothing(project):
-    for path in [*project.glob("src/recscale/*.py"), *project.glob("config/**/*.yaml")]:
+    for path in [*project.glob("src/recscale/**/*.py"), *project.glob("config/**/*.yaml")]:
         path.touch()
     assert planned(project) == {}
 

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from conftest import log_of, prepared
-from recscale import sequences
-from recscale.model import Decoder
-from recscale.study import Run
-from recscale.tasks.cases import Inputs, Trained
+from recscale.next_item import sequences
+from recscale.next_item.models.decoder import Decoder
+from recscale.next_item.tasks.cases import Inputs, Trained
+from recscale.study.study import Run
 
 
 def inputs_of(rows, width=7):

@@ -100,13 +100,13 @@ class Project:
 
     def runs(self):
         """Folders of the study's runs, by seed."""
-        from recscale import study
+        from recscale.study import study
 
         names = study.load(self.folder / "config/studies/tiny.yaml").runs
         return {run.seed: self.folder / "results/tiny/runs" / name for name, run in names.items()}
 
     def specs(self):
-        from recscale import study
+        from recscale.study import study
 
         return {r.seed: r.spec() for r in study.load(self.folder / "config/studies/tiny.yaml").runs.values()}
 

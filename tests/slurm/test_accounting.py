@@ -4,8 +4,8 @@ import json
 
 import pandas as pd
 import pytest
-from cluster import Project, cluster, long, needs_slurm, same, slurm
 
+from cluster import Project, cluster, long, needs_slurm, same, slurm
 from test_workflow import STUDY, planned
 
 pytestmark, pytest_plugins = needs_slurm, ["cluster"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from cluster import Project, at_once, cluster, epoch, long, needs_slurm, same, slurm, wait_for
 
 pytestmark, pytest_plugins = needs_slurm, ["cluster"]
@@ -97,7 +98,7 @@ def test_preempted_and_then_its_node_is_lost(squeue, data, made, tmp_path):
 def three_studies(squeue, data, tmp_path_factory):
     """At once: a run over its memory, one over its time that requeues itself, one on two GPUs."""
     memory = without(tmp_path_factory.mktemp("memory"), long(10, [1]), data)
-    path = memory.folder / "src/recscale/request.py"
+    path = memory.folder / "src/recscale/cluster/request.py"
     text = path.read_text()
     for told, less in (
         ("HEADROOM_MEMORY = 1.25", "HEADROOM_MEMORY = 0.25"),

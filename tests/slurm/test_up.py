@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from cluster import HERE, SYSTEM, needs_slurm
 
 pytestmark = needs_slurm

@@ -3,14 +3,20 @@
 Imports only what is light: every cluster job reads this file again.
 """
 
+import ast
 import json
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
-from recscale import attempt as attempts
-from recscale import cost, request, schema, study
+from recscale.cluster import attempt as attempts
+from recscale.cluster import request
 from recscale.errors import InputError
+from recscale.plan import cost
+from recscale.study import schema, study
+
+PACKAGE = Path("src/recscale")
 
 
 def load_study():
@@ -120,6 +126,43 @@ def entry(*keys):
     return json.dumps(
         {key: dataset[key] for key in chosen if key in dataset}, sort_keys=True
     )
+
+
+@cache
+def imports(path, lazy):
+    """The modules of recscale that a file imports: at once, and with `lazy` in its functions too."""
+    tree, found = ast.parse(path.read_text()), set()
+    nodes = list(tree.body)
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("recscale"):
+            folder = PACKAGE.joinpath(*node.module.split(".")[1:])
+            names = {folder / f"{name.name}.py" for name in node.names}
+            found |= {path for path in names if path.exists()} or {
+                folder.with_suffix(".py")
+            }
+        for_types = (
+            isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        )
+        if not for_types and (lazy or not isinstance(node, ast.FunctionDef)):
+            nodes += ast.iter_child_nodes(node)
+    return found
+
+
+@cache
+def code(*roots):
+    """The modules that a command loads: of the command line, and `roots` with all that they import.
+
+    An input of each rule that is quickly done again: what its command does follows from these files.
+    """
+    found, todo = set(), [(PACKAGE / "cli/main.py", False)]
+    todo += [(PACKAGE / f"{root}.py", True) for root in roots]
+    while todo:
+        path, lazy = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo += [(one, lazy) for one in imports(path, lazy)]
+    return sorted(map(str, found))
 
 
 def task_files():

@@ -58,7 +58,7 @@ rule card:
         sequences=f"{DATA}/sequences.parquet",
         item_table=f"{DATA}/items.parquet",
         stats=f"{DATA}/stats.json",
-        code=["src/recscale/card.py", "src/recscale/card_figure.py"],
+        code=code("next_item/card", "report/figures/card"),
     output:
         f"{DATA}/card.png",
         f"{DATA}/card.pdf",

@@ -12,10 +12,7 @@ rule plot:
         curves=f"{OUT}/curves.parquet",
         references=f"{OUT}/references.json",
         laws=expand("{out}/laws/{law}.json", out=OUT, law=STUDY.laws),
-        code=[
-            f"src/recscale/{name}.py"
-            for name in ("figures", "marks", "law_figure", "metric_map")
-        ],
+        code=code("report/figures/study"),
     output:
         f"{OUT}/figures/{{figure}}.pdf",
         f"{OUT}/figures/{{figure}}.csv",

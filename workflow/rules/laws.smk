@@ -10,7 +10,7 @@ rule collect:
     input:
         runs=expand("{out}/runs/{run}/metrics.json", out=OUT, run=STUDY.runs),
         references=f"{OUT}/references.json",
-        code="src/recscale/points.py",
+        code=code("report/points"),
     output:
         f"{OUT}/points.parquet",
         f"{OUT}/curves.parquet",
@@ -36,18 +36,7 @@ rule fit:
     """Fit the laws of the study, hold out their largest x and predict them."""
     input:
         points=f"{OUT}/points.parquet",
-        code=[
-            f"src/recscale/{name}.py"
-            for name in (
-                "form",
-                "forms",
-                "solver",
-                "intervals",
-                "laws",
-                "fit",
-                "study_laws",
-            )
-        ],
+        code=code("report/laws"),
     output:
         expand("{out}/laws/{law}.json", out=OUT, law=STUDY.laws),
         table=report(

@@ -15,7 +15,7 @@ rule references:
     input:
         sequences=f"{DATA}/sequences.parquet",
         stats=f"{DATA}/stats.json",
-        code="src/recscale/references.py",
+        code=code("next_item/references"),
     output:
         f"{OUT}/references.json",
     log:
@@ -54,7 +54,7 @@ rule collect_tasks:
     """One row a task, run, cell and metric, with intervals and changes."""
     input:
         tasks=task_files(),
-        code="src/recscale/tasks/table.py",
+        code=code("next_item/tasks/table"),
     output:
         f"{OUT}/tasks.parquet",
         table=report(
@@ -77,7 +77,7 @@ rule plot_task:
     """Draw the figure of one task; the CSV beside it holds what is drawn."""
     input:
         tasks=f"{OUT}/tasks.parquet",
-        code=["src/recscale/tasks/figures.py", "src/recscale/marks.py"],
+        code=code("report/figures/tasks"),
     output:
         f"{OUT}/figures/{{task}}.pdf",
         f"{OUT}/figures/{{task}}.csv",

@@ -8,9 +8,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from recscale import files, schema
+from recscale import files
 from recscale.cli.options import Verb, memory, of_datasets, of_prepared, say
 from recscale.errors import InputError
+from recscale.study import schema
 
 
 def _entries(datasets: Path, *names: str) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def fetch_options(parser: ArgumentParser) -> None:
 
 
 def fetch(args: Namespace) -> None:
-    from recscale.fetch import fetch, listing
+    from recscale.data.fetch import fetch, listing
 
     known = _entries(args.datasets, *args.names)
     if args.list:
@@ -54,9 +55,9 @@ def prepare_options(parser: ArgumentParser) -> None:
 
 
 def prepare(args: Namespace) -> None:
-    from recscale import interactions
-    from recscale.fetch import check_record
-    from recscale.prepare import prepare
+    from recscale.data import interactions
+    from recscale.data.fetch import check_record
+    from recscale.next_item.prepare import prepare
 
     if args.check is not None:
         _preview(args)
@@ -84,7 +85,7 @@ def prepare(args: Namespace) -> None:
 
 
 def _preview(args: Namespace) -> None:
-    from recscale.preview import name_of, preview
+    from recscale.next_item.preview import name_of, preview
 
     entry = _entries(args.datasets, args.dataset)[args.dataset] if args.dataset else {}
     preview(args.check, args.dataset or name_of(args.check), entry, say)
@@ -96,8 +97,8 @@ def card_options(parser: ArgumentParser) -> None:
 
 
 def card(args: Namespace) -> None:
-    from recscale import card_figure
-    from recscale.card import card
+    from recscale.next_item.card import card
+    from recscale.report.figures import card as card_figure
 
     log, content = card(args.data)
     card_figure.write(log, content, args.out / "card.png")

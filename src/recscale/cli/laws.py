@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from recscale import files, study
+from recscale import files
 from recscale.cli.options import (
     Verb,
     amount,
@@ -22,6 +22,7 @@ from recscale.cli.options import (
     say,
 )
 from recscale.errors import InputError
+from recscale.study import study
 
 LEAST = 20  # resamples
 OURS = ("N", "N_total", "D", "D_seen", "C")  # columns of points; of others we cannot know what they count
@@ -62,7 +63,7 @@ def fit(args: Namespace) -> None:
 
 
 def _fit_study(args: Namespace) -> None:
-    from recscale import study_laws
+    from recscale.report import laws as study_laws
 
     if args.points is None or args.out is None:
         raise InputError("fit: a study needs both --points FILE and --out FOLDER")
@@ -70,8 +71,9 @@ def _fit_study(args: Namespace) -> None:
 
 
 def _fit_table(args: Namespace) -> None:
-    from recscale import law_figure, tables
-    from recscale.laws import table
+    from recscale.laws import table as tables
+    from recscale.laws.result import table
+    from recscale.report.figures import law as law_figure
 
     if args.resamples < LEAST:
         raise InputError(f"--resamples: {args.resamples} is below {LEAST}, too few for percentiles")
@@ -119,9 +121,10 @@ def allocate_options(parser: ArgumentParser) -> None:
 
 
 def allocate(args: Namespace) -> None:
-    from recscale import allocation_figure, tables
-    from recscale.allocation import text
-    from recscale.ways import allocate_table
+    from recscale.laws import table as tables
+    from recscale.laws.allocate import allocate_table
+    from recscale.laws.allocation import text
+    from recscale.report.figures import allocation as allocation_figure
 
     frame = tables.where(tables.read(args.source), pairs(args.where, "--where"), args.source)
     found = allocate_table(
@@ -159,8 +162,9 @@ def forecast(args: Namespace) -> None:
 
 def _forecast_law(args: Namespace) -> None:
     """The value at a place by one law, or the best N and D for FLOPs."""
-    from recscale import forecast, forecast_figure
-    from recscale.laws import Fit
+    from recscale.laws import forecast
+    from recscale.laws.result import Fit
+    from recscale.report.figures import forecast as forecast_figure
 
     for name in ("law", "budget", "json"):
         if getattr(args, name) is not None:
@@ -191,7 +195,8 @@ def _forecast_law(args: Namespace) -> None:
 
 def _forecast_study(args: Namespace) -> None:
     """The value at a place by a study's law, or what a budget buys. Raises InputError."""
-    from recscale import forecast_figure, study_forecast
+    from recscale.plan import forecast as study_forecast
+    from recscale.report.figures import forecast as forecast_figure
 
     asked = {axis: value for axis in ("N", "D", "U", "x") if (value := getattr(args, axis)) is not None}
     if (args.budget is None) + (args.flops is None) + (not asked) != 2:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recscale import schema, study
 from recscale.errors import InputError
-from recscale.study import Study
+from recscale.study import schema, study
+from recscale.study.study import Study
 
 CONFIG, DATASETS = Path("config/config.yaml"), Path("config/datasets.yaml")
 

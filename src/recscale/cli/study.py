@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from recscale import files, study
+from recscale import files
 from recscale.cli.options import (
     Verb,
     chosen,
@@ -21,6 +21,7 @@ from recscale.cli.options import (
     say,
 )
 from recscale.errors import InputError
+from recscale.study import study
 
 
 def collect_options(parser: ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def collect(args: Namespace) -> None:
     if args.tasks is not None:
         _collect_tasks(args)
         return
-    from recscale.points import collect
+    from recscale.report.points import collect
 
     if args.runs is None or args.references is None:
         raise InputError("collect: give --runs FOLDER and --references FILE, or --tasks FOLDER")
@@ -47,7 +48,7 @@ def collect(args: Namespace) -> None:
 
 
 def _collect_tasks(args: Namespace) -> None:
-    from recscale.tasks.table import collect
+    from recscale.next_item.tasks.table import collect
 
     table = collect(study.load(args.study), args.tasks)
     files.write_table(table, args.out / "tasks.parquet", args.out / "tasks.csv")
@@ -69,15 +70,21 @@ def plot_options(parser: ArgumentParser) -> None:
 
 
 def plot(args: Namespace) -> None:
-    from recscale.publish import draw
-
     it = chosen(args)
     published = it.results / "published" / it.study.name
     source = args.results or (published if args.source == "published" else it.folder)
-    out = args.out or it.folder / "figures" / (f"{args.figure}.png" if args.figure else "")
-    drawn = draw(it.study, source, out, say, args.figure)
     if args.figure is None:
-        say(f"{len(drawn)} figures in {out}")
+        from recscale.report.publish import draw_all
+
+        out = args.out or it.folder / "figures"
+        say(f"{len(draw_all(it.study, source, out, say))} figures in {out}")
+        return
+    out = args.out or it.folder / "figures" / f"{args.figure}.png"
+    if args.figure in study.TASKS:
+        from recscale.report.figures import tasks as figures
+    else:
+        from recscale.report.figures import study as figures  # type: ignore[no-redef]
+    figures.draw(args.figure, it.study, source, out)
 
 
 def publish_options(parser: ArgumentParser) -> None:
@@ -88,7 +95,7 @@ def publish_options(parser: ArgumentParser) -> None:
 
 
 def publish(args: Namespace) -> None:
-    from recscale import publish
+    from recscale.report import publish
 
     it = chosen(args)
     published = it.results / "published" / it.study.name
@@ -99,18 +106,18 @@ def publish(args: Namespace) -> None:
 
 
 def report(args: Namespace) -> None:
-    from recscale.report import report
+    from recscale.report.page import report
 
     it = chosen(args)
     report(it.study, it.folder, say)
 
 
 def status(args: Namespace) -> None:
-    from recscale import queue
-    from recscale.status import status
+    from recscale.cluster import slurm
+    from recscale.cluster.status import status
 
     it = chosen(args)
-    jobs, wrong = queue.jobs(Path.cwd())
+    jobs, wrong = slurm.jobs(Path.cwd())
     table = status(it.study, it.folder / "runs", jobs)
     say(table.loc[:, (table != "").any()].to_string(index=False))
     if wrong:
@@ -130,7 +137,7 @@ def plan_options(parser: ArgumentParser) -> None:
 
 
 def plan(args: Namespace) -> None:
-    from recscale import cost, plan
+    from recscale.plan import cost, plan
 
     it = chosen(args)
     entry = entry_of(it.study, args.datasets)
@@ -153,7 +160,7 @@ def doctor_options(parser: ArgumentParser) -> None:
 
 
 def doctor(args: Namespace) -> None:
-    from recscale.doctor import checks
+    from recscale.cluster.doctor import checks
 
     it = chosen(args)
     wrong = 0
@@ -184,7 +191,7 @@ def bench_options(parser: ArgumentParser) -> None:
 
 
 def bench(args: Namespace) -> None:
-    from recscale import bench
+    from recscale.bench import compare as bench
 
     if args.quality:
         if args.peers is None:

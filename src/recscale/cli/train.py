@@ -14,7 +14,7 @@ from typing import Any
 from recscale import files
 from recscale.cli.options import Verb, of_prepared, of_threads, positive, say
 from recscale.errors import InputError
-from recscale.study import TASKS, Run
+from recscale.study.study import TASKS, Run
 
 BY_HAND = ("device", "precision", "attention", "compile", "allocator", "recompute", "micro_batch")
 
@@ -47,13 +47,13 @@ def train_options(parser: ArgumentParser) -> None:
 def train(args: Namespace) -> None:
     run = Run.from_spec(args.spec)
     if args.log is not None:
-        from recscale.attempt import attempt
+        from recscale.cluster.attempt import attempt
 
         command = [sys.executable, "-m", "recscale", "train", *_of_training(args)]
         sys.exit(attempt(command, run.spec(), args.out, args.log, args.processes, say))
     for number in (signal.SIGTERM, signal.SIGINT):  # importing torch alone takes seconds
         signal.signal(number, _stopped_early)
-    from recscale.train import train
+    from recscale.train.train import train
 
     by_hand = {name: getattr(args, name) for name in BY_HAND if getattr(args, name) is not None}
     train(run, args.data, args.out, args.threads, say, by_hand, args.allow_change)
@@ -99,8 +99,8 @@ def task(args: Namespace) -> None:
     if args.task != "references":
         _task_of_run(args)
         return
-    from recscale import sequences
-    from recscale.references import references
+    from recscale.next_item import sequences
+    from recscale.next_item.references import references
 
     content = references(sequences.load(args.data))
     files.write_json(args.out, content)
@@ -109,7 +109,7 @@ def task(args: Namespace) -> None:
 
 
 def _task_of_run(args: Namespace) -> None:
-    from recscale.tasks import point
+    from recscale.next_item.tasks import point
 
     if args.run is None:
         raise InputError(f"task {args.task}: give --run FOLDER, of a trained run")

@@ -1,0 +1,1 @@
+"""Models of the next item: ids of items in, hidden states out; one file a family."""

@@ -1,0 +1,39 @@
+"""The end of a study: one HTML file, and on the terminal what came out and where it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from recscale.errors import InputError
+from recscale.laws.result import Fit, summary
+from recscale.study.study import Study
+
+
+def report(study: Study, folder: Path, say: Callable[[str], None]) -> None:
+    """Write results/<study>/report.html (Snakemake's report, works offline) and print the laws.
+
+    `folder` is results/<study>. The file is left alone when it is newer than all that it shows. Raises
+    InputError when the study is not finished.
+    """
+    laws = [folder / "laws" / f"{law}.json" for law in study.laws]
+    figures = [folder / "figures" / f"{figure}.png" for figure in study.figures]
+    figures += [folder / "figures" / f"{task}.png" for task in study.tasks]
+    tables = [folder / f"{name}.csv" for name in ("points", *(["tasks"] if study.tasks else []))]
+    shown = [*tables, *laws, *figures]
+    for path in shown:
+        if not path.exists():
+            raise InputError(f"{path}: is missing; run snakemake --cores 2 --config study={study.name}")
+    html = folder / "report.html"
+    if not html.exists() or html.stat().st_mtime < max(path.stat().st_mtime for path in shown):
+        command = [sys.executable, "-m", "snakemake", "--quiet", "--nolock"]
+        command += ["--config", f"study={study.name}", "--report", str(html)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise InputError(f"{html}: snakemake --report failed: {done.stderr.strip()[-400:]}")
+    say(f"report   {html}")
+    say(f"figures  {folder / 'figures'}/")
+    for path in laws:
+        say(f"law      {path}\n         {summary(Fit.read(path))}")

@@ -1,0 +1,79 @@
+"""Files a user writes, checked against recscale/study/schemas: a mistake is one line with file and key."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jsonschema
+import yaml
+
+from recscale.errors import InputError
+
+SCHEMAS = Path(__file__).resolve().parent / "schemas"
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML in which a key given twice is an error: the earlier value would be lost silently.
+
+    Dates stay text, as in JSON: schemas know no dates.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
+        first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", node.start_mark)
+        return dict(super().construct_mapping(node, deep))
+
+
+def read_yaml(path: Path, schema: str) -> dict[str, Any]:
+    """A YAML file that satisfies recscale/study/schemas/<schema>.schema.yaml. Raises InputError."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "no files"
+        raise InputError(f"{path}: there is no such file; {path.parent}/ has {known}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not YAML in UTF-8: {' '.join(str(error).split())}") from error
+    check(content, schema, str(path))
+    return dict(content)
+
+
+def check(content: Any, schema: str, where: str, part: str | None = None) -> None:
+    """Raise InputError, beginning with `where`, unless `content` satisfies the named schema.
+
+    `part` names one of the schema's $defs to check against instead of the whole.
+    """
+    error = jsonschema.exceptions.best_match(_validator(schema, part).iter_errors(content))
+    if error is not None:
+        raise InputError(f"{where}: {_explain(error)}")
+
+
+@cache
+def _validator(schema: str, part: str | None) -> Any:
+    rules = yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text())
+    if part:
+        rules = {"$defs": rules["$defs"], "$ref": f"#/$defs/{part}"}
+    return jsonschema.Draft202012Validator(rules)
+
+
+def _explain(error: Any) -> str:
+    """Which key, what is wrong, what is legal."""
+    key = ".".join(str(part) for part in error.absolute_path)
+    text = f"{key}: {error.message}" if key else str(error.message)
+    if error.validator == "additionalProperties":
+        legal = sorted(error.schema.get("properties", {}))
+        pattern = error.schema.get("propertyNames", {}).get("pattern")
+        legal += [f"names like {pattern}"] if pattern else []
+        return f"{text}; legal: {', '.join(legal)}"
+    if error.validator == "type" and isinstance(error.instance, str) and "number" in error.schema["type"]:
+        text += " (YAML reads 1e-3 as text: write 0.001)"
+    meaning = error.schema.get("description")
+    return f"{text}; {meaning}" if meaning and error.validator != "required" else text

@@ -1,0 +1,66 @@
+from test_interactions import written
+from test_main import one_line, recscale
+
+from conftest import REPO
+from recscale.study import schema
+
+
+def test_it_says_what_would_be_done_and_does_nothing(tmp_path):
+    rows = [f"u{u},i{(u + k) % 7},{1_500_000_000 + k},{5 - k % 5}" for u in range(20) for k in range(5)]
+    written(tmp_path, "uid,sku,ts,stars\n" + "\n".join([*rows, rows[0], "u1,,1500000000,3"]), "Clicks 1.csv")
+    done = recscale("prepare", "--check", "Clicks 1.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    assert 'format, guessed: {"kind": "text", "separator": ",", "header": true' in said
+    assert "rows looked at: 102 (all)" in said
+    assert "user u0, item i0, rating 5.0, timestamp 2017-07-14 02:40:00" in said
+    assert "times: 2017-07-14 02:40 to 2017-07-14 02:40 (UTC)" in said
+    assert "no interactions: 1 missing_item, the first in line 103: 'user u1, item -" in said
+    assert "would be left out: 1 missing_item, 1 exact_duplicates" in said
+    assert "would be kept: 100 interactions of 20 users and 7 items: 80 targets, 40 of them train" in said
+    entry = said.splitlines()[-1]
+    (tmp_path / "datasets.yaml").write_text(entry)
+    assert schema.read_yaml(tmp_path / "datasets.yaml", "datasets").keys() == {"clicks-1"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["Clicks 1.csv", "datasets.yaml"]
+    done = recscale("fetch", "clicks-1", "--datasets", "datasets.yaml", "--out", "s.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = recscale("prepare", "clicks-1", "--datasets", "datasets.yaml", "--source", "s.json", "--out", "o",
+                    cwd=tmp_path)  # fmt: skip
+    assert "20 users, 7 items in the catalogue, 80 targets (40 train)" in done.stdout
+
+
+def test_filters_of_a_dataset_and_a_log_that_is_longer_than_what_is_looked_at(tmp_path, monkeypatch):
+    from recscale.next_item import preview
+
+    monkeypatch.setattr(
+        preview.Log, "chunks", lambda self, block=0, true=preview.Log.chunks: true(self, 4000)
+    )
+    path = written(tmp_path, "".join(f"u{n % 50}\ti{n % 30}\t{n % 5}\t{n}\n" for n in range(3000)))
+    source = {"name": "x", "files": [{"file": "log"}]}
+    source["format"] = {"separator": "\t", "columns": ["user", "item", "rating", "timestamp"]}
+    said = []
+    preview.preview(path, "mine", {"sources": [source], "min_rating": 3}, said.append)
+    assert not any("guessed" in line or "entry" in line for line in said)
+    assert any("(the first of about 0 MB)" in line for line in said)
+    assert any("rating_below_minimum" in line for line in said)
+    assert "of these first rows alone" in said[-1]
+
+
+def test_more_rejected_rows_than_are_kept_as_examples(tmp_path):
+    rows = [f",x,{n}" for n in range(1500)] + ["a,x,never"] + [f"u{n % 9},i{n},{n}" for n in range(400_000)]
+    path = written(tmp_path, "uid,sku,ts\n" + "\n".join(rows))
+    done = recscale("prepare", "--check", path)
+    assert done.returncode == 0, done.stderr
+    assert "no interactions: 1,500 missing_user, the first in line 2" in done.stdout
+
+
+def test_mistakes_are_one_line(tmp_path):
+    assert "none.csv: there is no such file" in one_line(recscale("prepare", "--check", "none.csv"))
+    path = written(tmp_path, "who,sku,ts\n" + "a,x,never\n" * 9 + "a,x,5\n")
+    assert "10 of 10 rows are no interactions (10 timestamp_is_none)" in one_line(
+        recscale("prepare", "--check", path)
+    )
+    assert "give a dataset with --source FILE" in one_line(recscale("prepare"))
+    assert "none is not one of ml-1m" in one_line(
+        recscale("prepare", "none", "--check", path, "--datasets", REPO / "config/datasets.yaml")
+    )

@@ -1,0 +1,161 @@
+"""`recscale forecast STUDY` on the published points of quick: the numbers are those of its parts."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import REPO
+from recscale.cli import main as cli
+from recscale.laws.forecast import predict
+from recscale.laws.metric_map import fit_map
+from recscale.laws.result import Fit
+from recscale.plan.cost import DEVICES, computed, run_seconds, stated
+from recscale.report import laws as study_laws
+from recscale.study import study
+from recscale.study.schema import read_yaml
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A config folder whose results are the published points of quick, with their laws."""
+    root = tmp_path_factory.mktemp("forecast")
+    shutil.copytree(REPO / "config", root / "config")
+    config = yaml.safe_load((root / "config/config.yaml").read_text())
+    text = yaml.safe_dump(config | {"results_dir": str(root / "results")})
+    (root / "config/config.yaml").write_text(text)
+    out, published = root / "results/quick", REPO / "results/published/quick"
+    (out / "laws").mkdir(parents=True)
+    shutil.copy(published / "references.json", out)
+    pd.read_csv(published / "points.csv").to_parquet(out / "points.parquet")
+    quick = study.load(root / "config/studies/quick.yaml")
+    study_laws.fit(quick, out / "points.parquet", out / "laws", lambda line: None)
+    return root
+
+
+@pytest.fixture
+def ask(results, monkeypatch, capsys):
+    def ask(*options):
+        command = ["recscale", "forecast", "quick", *options, "--config", str(results / "config/config.yaml")]
+        monkeypatch.setattr("sys.argv", command)
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            assert stopped.code == 2
+            return capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return ask
+
+
+def test_a_size_has_its_loss_by_the_law_and_its_metrics_by_the_map(ask, results, tmp_path):
+    said = ask("--N", "829440000", "--json", str(tmp_path / "f.json"), "--plot", str(tmp_path / "f.png"))
+    fit = Fit.read(results / "results/quick/laws/loss_vs_N.json")
+    entry = predict(fit, {"x": 829_440_000.0}).held_out[-1]
+    points = pd.read_parquet(results / "results/quick/points.parquet")
+    references = json.loads((results / "results/quick/references.json").read_text())
+    hits = fit_map("HR@10", points["test_loss"], points["HR@10"], references["popularity"]["test"]["loss"])
+    at = json.loads((tmp_path / "f.json").read_text())["at"]
+    assert at["loss"] == entry["predicted"]
+    assert at["interval"] == entry["interval"]
+    assert at["metrics"]["HR@10"][0] == pytest.approx(float(hits.predict(entry["predicted"])))
+    mid, low, high = at["metrics"]["HR@10"]
+    assert low < mid < high
+    assert f"loss {entry['predicted']:.4g} [" in said
+    assert f"HR@10 {100 * hits.error:.2g} %" in said  # the map's own error
+    assert re.search(r"warning: extrapolates: N 8.29e\+08 is [\d.e+]+ times above the fitted runs", said)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".png", ".pdf", ".csv"}
+    csv = pd.read_csv(tmp_path / "f.csv").set_index("series")
+    assert csv.loc["forecast", "y"] == entry["predicted"]
+
+
+def test_among_the_runs_there_is_no_warning(ask):
+    assert "warning" not in ask("--N", "10000")
+    assert "loss_vs_D_1x16 at D 5e+05" in ask("--D", "500000")
+    assert "loss_vs_N_and_D at N 1e+04, D 5e+05" in ask("--N", "10000", "--D", "500000")
+
+
+def test_a_budget_of_hours_is_spent_to_the_last_minute(ask, results, tmp_path):
+    said = ask(
+        "--budget", "0.05GPUh", "--device", "h100", "--json", str(tmp_path / "b.json"),
+        "--plot", str(tmp_path / "b.png"),
+    )  # fmt: skip
+    content = json.loads((tmp_path / "b.json").read_text())
+    best = content["best"]["choice"]
+    assert best["cost"] == pytest.approx(0.05)
+    # The same, by the planner: hours of this rung on all the data, times the share that it sees.
+    config = results / "config"
+    quick = study.load(config / "studies/quick.yaml")
+    base = next(iter(quick.runs.values()))
+    layers, width = map(int, best["rung"]["size"].split("x"))
+    run = replace(base, n_layers=layers, d_model=width, n_heads={96: 3, 128: 4}[width])
+    entry = read_yaml(config / "datasets.yaml", "datasets")["ml-1m"]
+    counts = replace(stated("ml-1m", results / "results/data/ml-1m", entry), n_items=3700)
+    hours = run_seconds(DEVICES["H100"], computed(DEVICES["H100"], 1, 1, {}), run, counts) / 3600
+    assert best["cost"] == pytest.approx(hours * best["seen"] / (3 * counts.epoch(run)[2]), rel=1e-6)
+    ladder = {one["rung"]["size"]: one["loss"] for one in content["best"]["ladder"]}
+    assert best["loss"] == min(ladder.values())
+    assert f"best: {best['rung']['size']} (N " in said
+    assert "one step up, " in said
+    assert "warning: needs" in said
+    csv = pd.read_csv(tmp_path / "b.csv")
+    assert csv.loc[csv["series"] == "best", "loss"].item() == pytest.approx(best["loss"])
+    assert csv.loc[csv["series"] == "rung", "loss"].tolist() == pytest.approx(list(ladder.values()))
+    losses = csv.loc[csv["series"] == "budget", "loss"]
+    assert (losses.diff().dropna() < 0).all()  # more money is never worse
+
+
+def test_flops_count_the_output_layer(ask, tmp_path):
+    ask("--flops", "1e13", "--json", str(tmp_path / "b.json"))
+    best = json.loads((tmp_path / "b.json").read_text())["best"]["choice"]
+    n_items = 3700
+    share = 6 * n_items * int(best["rung"]["size"].split("x")[1]) * best["seen"] / 1e13
+    assert best["cost"] == pytest.approx(1e13)
+    assert share > 0.3  # in models this small it is most of the cost, and N * D * 6 would miss it
+    assert 6 * best["rung"]["n"] * best["seen"] < 0.7e13
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "give one of --budget, --flops, or a place"),
+        (("--flops", "1e12", "--N", "5"), "give one of --budget, --flops, or a place"),
+        (("--U", "1e12"), r"quick: has no law of test_loss by U; it has loss_vs_N \(N\), "),
+        (("--N", "5", "--law", "nope"), "--law: quick has no law nope; it has loss_vs_N, "),
+        (("--D", "5", "--law", "loss_vs_N"), "--law: loss_vs_N is of test_loss and N: give --N"),
+        (
+            ("--budget", "1e-9GPUh", "--device", "h100"),
+            r"budget: 1e-09 GPUh buy 0.6\d* targets, less than a step",
+        ),
+        (("--budget", "100"), "--budget: 100 is not device hours, as 100GPUh"),
+        (("--budget", "1h", "--device", "abacus"), "--device: abacus is not one of here, A100-80GB"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_line(ask, options, message):
+    said = ask(*options)
+    assert re.search(message, said)
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(("--D", "1e9"), "is of N, not of --D"), (("--flops", "1e20", "--N", "5"), "give no place with it")],
+)
+def test_a_law_file_takes_only_its_own_axis(results, monkeypatch, capsys, options, message):
+    law = results / "results/quick/laws/loss_vs_N.json"
+    monkeypatch.setattr("sys.argv", ["recscale", "forecast", str(law), *options])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert message in capsys.readouterr().err
+
+
+def test_a_law_file_takes_no_options_of_a_study(results, monkeypatch, capsys):
+    law = results / "results/quick/laws/loss_vs_N.json"
+    monkeypatch.setattr("sys.argv", ["recscale", "forecast", str(law), "--N", "1e6", "--budget", "1h"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "forecast: --budget is for a study" in capsys.readouterr().err
