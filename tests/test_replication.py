@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from conftest import REPO
-from recscale.laws.result import Fit, summary
+from recscale.laws.result import Fit
+from recscale.laws.words import summary
 
 ML, AMAZON = "lsrm-ml-1m", "lsrm-domains-small"
 LADDER = ["1x32", "2x32", "2x64", "3x96", "4x128", "8x128", "8x192", "12x256"]

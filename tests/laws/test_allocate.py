@@ -28,7 +28,7 @@ def inside(value, ends):
 
 
 @pytest.fixture(scope="module")
-def valleys():
+def isoflops():
     x, loss = isoflop(EVEN, 12, np.geomspace(1e18, 1e21, 6), 0.002)
     return allocate(x, loss, form=HOFFMANN, budgets=AT, resamples=300)
 
@@ -39,10 +39,10 @@ def curves():
     return allocate(x, loss, form=HOFFMANN, runs=run, budgets=AT, resamples=300)
 
 
-@pytest.mark.parametrize("design", ["valleys", "curves"])
+@pytest.mark.parametrize("design", ["isoflop", "curves"])
 def test_all_three_cover_the_planted_law(design, request):
     found = request.getfixturevalue(design)
-    assert [way.way for way in found.ways] == ["frontier", "valleys", "parametric"]
+    assert [way.way for way in found.ways] == ["frontier", "isoflop", "parametric"]
     for way in found.ways:
         assert way.status is Found.FOUND
         assert inside(exponent(EVEN), way.a_interval)
@@ -75,7 +75,7 @@ def test_ways_that_disagree_beyond_luck_are_named():
     """A law that ties what is not tied is off; valleys know no law."""
     x, loss = isoflop(STEEP, 12, np.geomspace(1e18, 1e21, 6), 0.001)
     found = allocate(x, loss, form=HOFFMANN_TIED, budgets=[1e22], resamples=200)
-    ratio = next(r for r in found.ratios if (r.first, r.second) == ("valleys", "parametric"))
+    ratio = next(r for r in found.ratios if (r.first, r.second) == ("isoflop", "parametric"))
     assert ratio.differ
     assert ratio.value < 0.7
     assert "times that by parametric: they differ" in text(found)
@@ -113,7 +113,7 @@ def test_a_cost_of_its_own_is_the_budget_of_the_law():
 
 
 def test_the_law_says_what_forecast_says(valleys):
-    best = forecast.allocate(valleys.law, 1e22)
+    best = forecast.best(valleys.law, 1e22)
     way = by_name(valleys)["parametric"]
     assert way.n[1] == pytest.approx(best.n, rel=1e-9)
     assert way.n_intervals[1] == pytest.approx(best.n_interval, rel=1e-9)
@@ -156,9 +156,9 @@ def test_one_run_shows_nothing():
     found = allocate(
         {k: v[one] for k, v in x.items()}, loss[one], form=HOFFMANN_TIED, runs=run[one], resamples=20
     )
-    assert set(refusals(found)) >= {"frontier", "valleys"}
+    assert set(refusals(found)) >= {"frontier", "isoflop"}
     assert "0 sizes are lowest at a compute" in refusals(found)["frontier"]
-    assert "no budget has 5 sizes" in refusals(found)["valleys"]
+    assert "no budget has 5 sizes" in refusals(found)["isoflop"]
     single = allocate({"N": [1e6], "D": [1e8]}, np.array([3.0]), form=HOFFMANN_TIED, resamples=20)
     assert len(refusals(single)) == 3
     assert "the law is refused: Fewer distinct" in refusals(single)["parametric"]
@@ -174,7 +174,7 @@ def test_flat_runs_show_nothing():
     assert "the law is flat" in refusals(found)["parametric"]
     assert (
         "0 of 5 budgets with 5 sizes or more have a minimum; 3 make a line (1e+18 FLOPs: "
-        in refusals(found)["valleys"]
+        in refusals(found)["isoflop"]
     )
 
 
@@ -183,9 +183,9 @@ def test_sizes_on_one_side_of_the_best_are_refused():
     large = x["N"] > 1.3 * best_n(EVEN, 6 * x["N"] * x["D"])
     found = allocate({k: v[large] for k, v in x.items()}, loss[large], form=HOFFMANN, resamples=20)
     reasons = refusals(found)
-    assert set(reasons) == {"frontier", "valleys"}
-    assert "0 of 5 budgets" in reasons["valleys"]
-    assert reasons["valleys"].count("the smallest size is as low as any") == 5
+    assert set(reasons) == {"frontier", "isoflop"}
+    assert "0 of 5 budgets" in reasons["isoflop"]
+    assert reasons["isoflop"].count("the smallest size is as low as any") == 5
     assert by_name(found)["parametric"].a == pytest.approx(exponent(EVEN), abs=0.02)
 
 
@@ -252,14 +252,14 @@ def test_the_verb(table, monkeypatch, capsys, tmp_path):
     assert out.startswith("12 runs, 96 rows; C from ")
     assert "C = 6 N^1 D" in out
     plain = json.loads((tmp_path / "a.json").read_text())
-    assert [way["way"] for way in plain["ways"]] == ["frontier", "valleys", "parametric"]
+    assert [way["way"] for way in plain["ways"]] == ["frontier", "isoflop", "parametric"]
     assert all(way["meaning"] == MEANING[Found(way["status"])] for way in plain["ways"])
     assert Fit.from_json(plain["law"]).form == "hoffmann_tied"
     drawn = pd.read_csv(tmp_path / "a.csv")
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", "a.png", "a.pdf", "a.csv"}
     assert (drawn["series"] == "row").sum() == 96
     ways = {way["way"]: way for way in plain["ways"]}
-    for name in ("frontier", "valleys"):
+    for name in ("frontier", "isoflop"):
         points = drawn[(drawn["series"] == "optimum") & (drawn["way"] == name)]
         assert points["N"].to_numpy() == pytest.approx([point["N"] for point in ways[name]["points"]])
     budgets = drawn[drawn["series"] == "budget"].set_index("way")

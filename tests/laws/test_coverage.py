@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_envelope import curves
+from test_frontier import curves
 
 from planted import EVEN, STEEP, exponent, isoflop, ladder
 from recscale.laws import fit as module
@@ -12,7 +12,7 @@ from recscale.laws.form import Form
 from recscale.laws.forms import HOFFMANN, SATURATING_POWER
 from recscale.laws.frontier import frontier, line
 from recscale.laws.intervals import draws
-from recscale.laws.isoflop import minima, valleys
+from recscale.laws.isoflop import isoflops, minima
 
 DRAWS = 500
 LADDERS = {6: np.geomspace(768, 98304, 6), 7: np.geomspace(768, 331776, 7)}
@@ -66,7 +66,7 @@ def test_a_table_of_245_points(monkeypatch):
 @pytest.mark.parametrize("design", ["7 sizes", "12 sizes", "14 curves", "30 curves"])
 def test_the_exponent_of_frontier_and_valleys(design, law):
     """No less than nominal; more with few sizes, for a resample that lacks some knows much less."""
-    number, found = int(design.split()[0]), {"frontier": [], "valleys": []}
+    number, found = int(design.split()[0]), {"frontier": [], "isoflop": []}
     for draw in range(150):
         if design.endswith("sizes"):
             x, loss = isoflop(law, number, np.geomspace(1e18, 1e21, 6), 0.002, draw)
@@ -76,11 +76,11 @@ def test_the_exponent_of_frontier_and_valleys(design, law):
         one = curves(x, loss, run)
         counts = draws(run, 300, np.random.default_rng(draw))
         counts = np.concatenate([np.ones((1, counts.shape[1])), counts])
-        seen, parts = frontier(one, counts > 0), valleys(one, 0.9)
+        seen, parts = frontier(one, counts > 0), isoflops(one, 0.9)
         log_c = np.array([part.log_c for part in parts])
         slopes = {"frontier": line(seen.log_c, seen.log_n)[0]}
         if sum(not part.reason for part in parts) > 2:
-            slopes["valleys"] = line(log_c, minima(parts, counts)[0])[0]
+            slopes["isoflop"] = line(log_c, minima(parts, counts)[0])[0]
         for name, slope in slopes.items():
             low, high = np.nanpercentile(slope[1:], [5, 95])
             found[name].append((low <= exponent(law) <= high, slope[0] - exponent(law), high - low))

@@ -13,7 +13,8 @@ from scipy.stats import f as f_distribution
 from recscale.laws import fit as module
 from recscale.laws import forms, solver
 from recscale.laws.fit import fit_law
-from recscale.laws.result import MEANING, Fit, Status, summary
+from recscale.laws.result import MEANING, Fit, Status
+from recscale.laws.words import summary
 
 SIZES = np.array([768, 768, 1536, 3072, 6144, 12288, 24576, 98304], dtype=float)
 FIVE = np.array([768, 768, 3072, 12288, 24576, 98304], dtype=float)

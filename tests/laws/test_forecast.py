@@ -9,7 +9,7 @@ from recscale.cli import main as cli
 from recscale.errors import InputError
 from recscale.files import write_json
 from recscale.laws.fit import fit_law
-from recscale.laws.forecast import allocate, predict, text, warning
+from recscale.laws.forecast import best_of, predict, text, warning
 from recscale.laws.forms import CEILING, HOFFMANN, MUENNIGHOFF, SATURATING_POWER
 from recscale.laws.result import Status
 
@@ -55,7 +55,7 @@ def test_the_best_n_and_d_are_those_of_the_closed_form(joint):
     p, c = joint.parameters, 1e21
     g = (p["alpha"] * p["A"] / (p["beta"] * p["B"])) ** (1 / (p["alpha"] + p["beta"]))
     a = p["beta"] / (p["alpha"] + p["beta"])
-    best = allocate(joint, c)
+    best = best_of(joint, c)
     assert best.n == pytest.approx(g * (c / 6) ** a, rel=1e-4)
     assert best.d == pytest.approx((c / 6) ** (1 - a) / g, rel=1e-4)
     assert best.exponent == pytest.approx(a, abs=1e-4)
@@ -63,14 +63,14 @@ def test_the_best_n_and_d_are_those_of_the_closed_form(joint):
     assert best.d_interval[0] < best.d < best.d_interval[1]
     assert best.exponent_interval[0] < a < best.exponent_interval[1]
     assert best.value == pytest.approx(float(joint.predict({"N": best.n, "D": best.d})), rel=1e-5)
-    dearer = allocate(joint, c, per_target=12)
+    dearer = best_of(joint, c, per_target=12)
     assert dearer.n * dearer.d == pytest.approx(c / 12)
 
 
 def test_a_metric_is_highest_at_its_best(joint):
     named = {"E": 0.2, "A": 18.0, "B": 3.0, "alpha": 0.38, "beta": 0.36}
     y = CEILING.predict({"N": N, "D": D}, named)
-    best = allocate(replace(joint, form=CEILING.name, parameters=named, resamples=0), 1e18)
+    best = best_of(replace(joint, form=CEILING.name, parameters=named, resamples=0), 1e18)
     around = CEILING.predict(
         {"N": best.n * np.array([0.8, 1, 1.25]), "D": best.d / np.array([0.8, 1, 1.25])}, named
     )
@@ -84,11 +84,11 @@ def test_little_unique_data_ask_for_a_smaller_model(joint):
     named = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "R_D": 15.0, "R_N": 5.0}
     points = [point | {"U": point["D"]} for point in joint.points_used]
     fit = replace(joint, form=MUENNIGHOFF.name, parameters=named, points_used=points, resamples=0)
-    plenty, little = allocate(fit, 1e21, unique=1e12), allocate(fit, 1e21, unique=1e8)
+    plenty, little = best_of(fit, 1e21, unique=1e12), best_of(fit, 1e21, unique=1e8)
     assert little.value > plenty.value
     assert little.n != pytest.approx(plenty.n, rel=0.05)
     with pytest.raises(InputError, match="unique data, --U"):
-        allocate(fit, 1e21)
+        best_of(fit, 1e21)
 
 
 def test_warnings_name_the_axis_the_factor_and_the_status(joint, ladder):
@@ -104,8 +104,8 @@ def test_what_has_no_forecast_is_an_input_error(joint, ladder):
     for call in (
         lambda: predict(flat, {"x": 1e4}),
         lambda: predict(joint, {"N": 1e8}),
-        lambda: allocate(ladder, 1e20),
-        lambda: allocate(joint, 7.0),
+        lambda: best_of(ladder, 1e20),
+        lambda: best_of(joint, 7.0),
     ):
         with pytest.raises(InputError):
             call()

@@ -148,7 +148,7 @@ def test_three_ways_on_the_chinchilla_points(chinchilla):
     found = allocate(x, y, form=HOFFMANN, budgets=[5.76e23], resamples=200)
     ways = {way.way: way for way in found.ways}
     assert [way.status for way in found.ways] == [Found.FOUND] * 3
-    for name, published in (("frontier", 0.50), ("valleys", 0.49), ("parametric", 0.513)):
+    for name, published in (("frontier", 0.50), ("isoflop", 0.49), ("parametric", 0.513)):
         assert ways[name].a_interval[0] < published < ways[name].a_interval[1]
         assert ways[name].a == pytest.approx(0.514, abs=0.01)
         assert ways[name].n[0] == pytest.approx(7.2e10, rel=0.05)  # Chinchilla itself: 7.0e10
@@ -169,7 +169,7 @@ def test_three_ways_on_the_runs_of_srt(srt):
     ways = {way.way: way for way in found.ways}
     assert ways["frontier"].a == pytest.approx(0.154, abs=0.005)
     assert ways["parametric"].a == pytest.approx(0.129, abs=0.005)
-    assert ways["valleys"].status is Found.REFUSED  # the sizes are in three crowds, with nothing between
-    assert "2 of 5 budgets" in ways["valleys"].reason
-    assert "in a gap between sizes" in ways["valleys"].reason
+    assert ways["isoflop"].status is Found.REFUSED  # the sizes are in three crowds, with nothing between
+    assert "2 of 5 budgets" in ways["isoflop"].reason
+    assert "in a gap between sizes" in ways["isoflop"].reason
     assert any(caution.startswith("C is 4.68e-09 N^2.31 D only within 38 %") for caution in found.cautions)

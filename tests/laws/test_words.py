@@ -14,7 +14,8 @@ from recscale.errors import InputError
 from recscale.files import write_json
 from recscale.laws.fit import fit_law
 from recscale.laws.forms import HOFFMANN, SIGMOID
-from recscale.laws.result import Fit, Status, summary, table
+from recscale.laws.result import Fit, Status
+from recscale.laws.words import paragraph, summary
 
 SIZES = np.array([768, 768, 1536, 3072, 6144, 12288, 24576, 98304], dtype=float)
 
@@ -98,7 +99,7 @@ def test_the_table_has_a_line_a_constant_and_what_was_held_out():
     truth = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
     y = HOFFMANN.predict({"N": n, "D": d}, truth) * np.exp(0.002 * rng.standard_normal(16))
     found = fit_law({"N": n, "D": d}, y, law="joint", form=HOFFMANN, hold_out={"N": 1, "D": 1}, resamples=50)
-    lines = table(found).splitlines()
+    lines = paragraph(found).splitlines()
     assert [line.split()[0] for line in lines[2:7]] == ["E", "A", "B", "alpha", "beta"]
     assert sum(line.startswith("held out N ") for line in lines) == len(found.held_out) == 7
     assert len(found.points_used) == 9
@@ -124,7 +125,7 @@ def test_a_constant_below_what_its_interval_supports_still_has_a_digit():
     wide = replace(
         found, parameters=found.parameters | {"E": 0.21}, intervals=found.intervals | {"E": [0.0, 8.0]}
     )
-    assert re.search(r"E +0\.2 ", table(wide))
+    assert re.search(r"E +0\.2 ", paragraph(wide))
 
 
 @pytest.mark.parametrize(("key", "value"), [("form", "cubic"), ("status", "fine")])

@@ -25,7 +25,7 @@ def log(histories, seconds=None):
     offsets = np.cumsum([0, *map(len, histories)])
     items = np.array([item for history in histories for item in history], np.int32)
     time = np.full(len(items), card.UNKNOWN) if seconds is None else np.concatenate(seconds).astype(np.int64)
-    return card.Log(items, offsets, time)
+    return card.Histories(items, offsets, time)
 
 
 histories = st.lists(st.lists(st.integers(1, 5), max_size=9), min_size=1, max_size=6).filter(any)
@@ -132,7 +132,7 @@ def test_times_plainly(seconds, data):
 
 def test_ties_are_those_that_prepare_counts(ml_1m, ml_1m_dir):
     stats = ml_1m[2]["interactions"]
-    found = card.describe(card.load(ml_1m_dir)[0])
+    found = card.describe(card.histories(ml_1m_dir)[0])
     assert found["interactions"] == stats["kept"] == 1_000_209
     assert found["time"]["ties"] * stats["kept"] == pytest.approx(stats["tied_in_user_and_second"])
     assert found["repeat_rate"] == stats["repeated_user_item_pairs"] == 0

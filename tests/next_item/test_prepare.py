@@ -19,6 +19,7 @@ from recscale.data import interactions, spill
 from recscale.data.fetch import fetch
 from recscale.errors import InputError
 from recscale.next_item import prepare as module
+from recscale.next_item import ranges
 
 # Interactions of up to eight users: item and second, so that ties and repeats happen.
 rows = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 9), st.integers(0, 5)), min_size=1, max_size=150)
@@ -341,7 +342,7 @@ def test_two_keys_of_one_hash_are_noticed_and_parted(monkeypatch, confused):
 
 
 def test_row_groups_do_not_depend_on_the_ranges(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "GROUP", 4)
+    monkeypatch.setattr(ranges, "GROUP", 4)
     monkeypatch.setattr(module, "FEWEST", 20)
     random_ = random.Random(0)
     log = log_of([[random_.randrange(50) for _ in range(random_.randrange(3, 30))] for _ in range(50)])

@@ -12,7 +12,8 @@ from recscale.files import write_json
 from recscale.laws.metric_map import fit_map
 from recscale.laws.result import Status
 from recscale.report.figures import marks
-from recscale.report.figures.study import FIGURES, METRICS, Tables, draw
+from recscale.report.figures.content import Results
+from recscale.report.figures.study import FIGURES, METRICS, draw
 from recscale.report.laws import fit_one
 from recscale.report.points import settings
 from recscale.study.schema import SCHEMAS
@@ -64,7 +65,7 @@ def make(diverged=(), shapes=SHAPES, laws=LAWS, references=REFERENCES):
     table[absent] = np.nan
     for name, law in laws.items():
         fits[name] = fit_one(law, study, table)
-    return Tables(study, table, pd.DataFrame(curves), references, fits)
+    return Results(study, table, pd.DataFrame(curves), references, fits)
 
 
 def write(tables, folder):

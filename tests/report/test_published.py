@@ -6,7 +6,8 @@ import pytest
 from conftest import REPO
 from recscale.laws.fit import fit_law
 from recscale.laws.forms import FORMS
-from recscale.laws.result import Fit, Status, summary
+from recscale.laws.result import Fit, Status
+from recscale.laws.words import summary
 from recscale.report.laws import fit_one
 from recscale.study import study
 

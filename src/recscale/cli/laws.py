@@ -72,7 +72,7 @@ def _fit_study(args: Namespace) -> None:
 
 def _fit_table(args: Namespace) -> None:
     from recscale.laws import table as tables
-    from recscale.laws.result import table
+    from recscale.laws.words import paragraph
     from recscale.report.figures import law as law_figure
 
     if args.resamples < LEAST:
@@ -96,7 +96,7 @@ def _fit_table(args: Namespace) -> None:
     ]
     if len(fits) > 1 and args.plot is not None:
         raise InputError("--plot: draws one law; name it with --law and one --x")
-    say(table(fits[0][0]) if len(fits) == 1 else tables.choice_text(tables.choose(fits)))
+    say(paragraph(fits[0][0]) if len(fits) == 1 else tables.choice_text(tables.choose(fits)))
     if args.json is not None:
         rows = [found.to_json() | {"columns": columns, "y": args.y} for found, columns in fits]
         files.write_json(args.json, rows[0] if len(rows) == 1 else rows)
@@ -174,9 +174,9 @@ def _forecast_law(args: Namespace) -> None:
     if args.flops is not None:
         if {"N", "D"} & set(asked) or args.x is not None:
             raise InputError("forecast: --flops asks for the best N and D: give no place with it")
-        best = forecast.allocate(fit, args.flops, args.per_target, args.U)
+        best = forecast.best_of(fit, args.flops, args.per_target, args.U)
         unique = args.U if "U" in fit.shape.axes else None
-        say(forecast.allocation_text(fit, best, unique))
+        say(forecast.best_text(fit, best, unique))
         x = {"N": best.n, "D": best.d} | ({} if unique is None else {"U": unique})
     elif fit.shape.axes == ("x",):
         if len(asked) + (args.x is not None) != 1:

@@ -29,7 +29,7 @@ from typing import Any
 from recscale import files
 from recscale.cluster import slurm
 from recscale.errors import InputError
-from recscale.study.folder import FAILED, FAILURES, MARKS, STATES
+from recscale.study.folder import ATTEMPTS, FAILED, FAILURES, STATES
 
 KILLED = "killed by SIGKILL"
 LINES = 20  # of the output that are kept
@@ -68,7 +68,7 @@ def attempt(command: list[str], spec: str, out: Path, log: Path, processes: int,
             later.daemon = True
             later.start()
 
-    mark = out / MARKS.replace("*", os.environ.get("SLURM_JOB_ID") or f"pid{os.getpid()}")
+    mark = out / ATTEMPTS.replace("*", os.environ.get("SLURM_JOB_ID") or f"pid{os.getpid()}")
     files.write_json(mark, _where())
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -214,7 +214,7 @@ def kills(out: Path, spec: str, again: bool) -> int:
     `again`: for a retry, when an attempt that is still marked is one that ended without a word.
     """
     noted = sum(failure["reason"].startswith(KILLED) for failure in _failures(out, spec))
-    marked = len(list(out.glob(MARKS))) if again else 0
+    marked = len(list(out.glob(ATTEMPTS))) if again else 0
     return int(noted) + marked
 
 

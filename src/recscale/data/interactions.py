@@ -21,7 +21,7 @@ import pyarrow
 import pyarrow.parquet
 
 from recscale.data import formats, parse, raw, side_tables
-from recscale.data.parse import EXTRA, Table
+from recscale.data.parse import EXTRA, Block
 from recscale.errors import InputError
 
 Entry = Mapping[str, Any]
@@ -155,7 +155,7 @@ def _check_format(form: Entry, where: str) -> None:
 # --- files to columns of text -------------------------------------------------------------------
 
 
-def _tables(path: Path, member: str | None, name: str, form: Entry, block: int) -> Iterator[Table]:
+def _tables(path: Path, member: str | None, name: str, form: Entry, block: int) -> Iterator[Block]:
     kind = form.get("kind", "text")
     if kind == "parquet":
         yield from _parquet(path, member, name, form["columns"], block)
@@ -173,7 +173,7 @@ def _tables(path: Path, member: str | None, name: str, form: Entry, block: int) 
             yield from _sequences(stream, form, block)
 
 
-def _text(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
+def _text(stream: raw.Stream, form: Entry, block: int) -> Iterator[Block]:
     separator, columns = form.get("separator", ","), form["columns"]
     quotes = separator in (",", ";")
     names = None if isinstance(columns, Mapping) else list(columns)
@@ -218,7 +218,7 @@ def _renamed(found: list[str], columns: Mapping[str, str], name: str) -> list[st
     return [renamed.get(theirs, f"_{k}") for k, theirs in enumerate(found)]
 
 
-def _parquet(path: Path, member: str | None, name: str, columns: Entry, block: int) -> Iterator[Table]:
+def _parquet(path: Path, member: str | None, name: str, columns: Entry, block: int) -> Iterator[Block]:
     """Columns as they are typed there; keys of any type become text."""
     where: Any = path
     if member:
@@ -236,11 +236,11 @@ def _parquet(path: Path, member: str | None, name: str, columns: Entry, block: i
             frame = frame.select(pl.col(theirs).alias(ours) for ours, theirs in columns.items())
             texts = [pl.col(key).cast(pl.String) for key in ("user", "item", "domain") if key in columns]
             n = len(frame)
-            yield Table(frame.with_columns(texts), range(row, row + n), n)
+            yield Block(frame.with_columns(texts), range(row, row + n), n)
             row += n
 
 
-def _sequences(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
+def _sequences(stream: raw.Stream, form: Entry, block: int) -> Iterator[Block]:
     separator = form.get("time_separator")
     if stream.peek(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
         yield parse.mapping(stream.read(), separator, stream.name)
@@ -255,7 +255,7 @@ def _sequences(stream: raw.Stream, form: Entry, block: int) -> Iterator[Table]:
 # --- columns of text to interactions ------------------------------------------------------------
 
 
-def _checked(table: Table, form: Entry, name: str, domain: str | None) -> Chunk:
+def _checked(table: Block, form: Entry, name: str, domain: str | None) -> Chunk:
     """The rows that are interactions, and the reasons why the others are none."""
     frame = table.frame
     if not table.bad and _clean(frame, form):

@@ -1,6 +1,6 @@
 """Blocks of text to columns of text: one row a line (a record where fields are quoted), none lost.
 
-A block is bytes of whole lines. Every function returns a Table: what it read, the line each row began
+A block is bytes of whole lines. Every function returns a Block: what it read, the line each row began
 at, and the lines that are no row, with a reason.
 """
 
@@ -29,7 +29,7 @@ SHOWN = 200  # characters of a bad line
 
 
 @dataclass(frozen=True)
-class Table:
+class Block:
     """`frame` has the columns asked for; its row r began in line `line[r]` of the file (from 1).
 
     `rest` is the end of the block where a quoted field goes on behind it, to be read with the next one;
@@ -106,7 +106,7 @@ def delimited(
     numbers: Sequence[str],
     quotes: bool,
     last: bool,
-) -> Table:
+) -> Block:
     """Columns `wanted` of `names`, and EXTRA: what a row has behind its last column.
 
     Those in `numbers` are Float64 where every row of the block has one, else text, so that the caller can
@@ -116,7 +116,7 @@ def delimited(
     block, lines, bad = sound(block, line, returns=not quoted)
     n = len(lines) + len(bad)
     if not block:
-        return Table(pl.DataFrame(schema=dict.fromkeys([*wanted, EXTRA], pl.String)), lines, n, bad)
+        return Block(pl.DataFrame(schema=dict.fromkeys([*wanted, EXTRA], pl.String)), lines, n, bad)
     if quoted:
         return _quoted(block, lines, bad, separator, names, wanted, last)
     if len(separator) == 2:  # one byte at a time: an empty field stands between the two
@@ -148,7 +148,7 @@ def delimited(
         filled = np.array([bool(one.strip(b"\r\n")) for one in _split(block)])
         frame, lines = frame.filter(pl.Series(filled)), np.asarray(lines)[filled]
         blank = int(np.count_nonzero(~filled))
-    return Table(frame, lines, n, bad, blank=blank)
+    return Block(frame, lines, n, bad, blank=blank)
 
 
 def _quoted(
@@ -159,7 +159,7 @@ def _quoted(
     names: Sequence[str],
     wanted: Sequence[str],
     last: bool,
-) -> Table:
+) -> Block:
     """By Python's csv module: exact about quotes, separators and line ends inside them, and slower."""
     n = len(lines) + len(bad)
     pending = [part.decode() for part in reversed(_split(block))]
@@ -196,7 +196,7 @@ def _quoted(
         blank += not fields
         place += len(taken)
     frame = pl.DataFrame(rows, schema=dict.fromkeys([*wanted, EXTRA], pl.String), orient="row")
-    return Table(frame, np.array(begun, np.int64), n - rest.count(b"\n"), bad, rest, blank)
+    return Block(frame, np.array(begun, np.int64), n - rest.count(b"\n"), bad, rest, blank)
 
 
 def header(line: bytes, separator: str, quotes: bool, name: str) -> list[str]:
@@ -218,7 +218,7 @@ def header(line: bytes, separator: str, quotes: bool, name: str) -> list[str]:
     return [one.strip() for one in names]
 
 
-def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
+def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Block:
     """JSON lines: the values of the keys `wanted` (ours: theirs), as text."""
     block, lines, bad = sound(block, line, returns=False)
     n = len(lines) + len(bad)
@@ -227,7 +227,7 @@ def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
     frame = _values(block, theirs)
     odd = pl.any_horizontal(pl.all().str.contains("\0", literal=True)).any()  # so half characters are given
     if frame is not None and len(frame) == len(lines) and not frame.select(odd).item():
-        return Table(frame.select(columns), lines, n, bad)
+        return Block(frame.select(columns), lines, n, bad)
     kept: list[int] = []
     good: list[bytes] = []
     for number, one in zip(lines, _split(block), strict=True):
@@ -246,7 +246,7 @@ def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Table:
         kept = [kept[k] for k, row in enumerate(each) if row is not None]
         nothing = pl.DataFrame(schema=dict.fromkeys(theirs, pl.String))
         frame = pl.concat([nothing, *(row for row in each if row is not None)])
-    return Table(frame.select(columns), np.array(kept, np.int64), n, bad, blank=blank)
+    return Block(frame.select(columns), np.array(kept, np.int64), n, bad, blank=blank)
 
 
 def _values(block: bytes, keys: Sequence[str]) -> pl.DataFrame | None:
@@ -312,7 +312,7 @@ def _plain(value: Any) -> str | None:
     return json.dumps(value, default=lambda pairs: dict(pairs.pairs))
 
 
-def histories(block: bytes, line: int, time_separator: str | None) -> Table:
+def histories(block: bytes, line: int, time_separator: str | None) -> Block:
     """`user item item ...`, a user a line, each item perhaps with its time behind `time_separator`."""
     block, lines, bad = sound(block, line, returns=False)
     n = len(lines) + len(bad)
@@ -327,7 +327,7 @@ def histories(block: bytes, line: int, time_separator: str | None) -> Table:
     return replace(table, blank=int((split["words"].list.len() == 0).sum()))
 
 
-def mapping(raw: bytes, time_separator: str | None, name: str) -> Table:
+def mapping(raw: bytes, time_separator: str | None, name: str) -> Block:
     """One JSON object, user: [item, ...]. Raises InputError for anything else; `line` counts users."""
     try:
         content = json.loads(raw.removeprefix(b"\xef\xbb\xbf"), object_pairs_hook=_pairs_of)
@@ -350,11 +350,11 @@ def mapping(raw: bytes, time_separator: str | None, name: str) -> Table:
     return _pairs(flat, time_separator, 0, bad)
 
 
-def _pairs(flat: pl.DataFrame, time_separator: str | None, n: int, bad: list[Bad]) -> Table:
+def _pairs(flat: pl.DataFrame, time_separator: str | None, n: int, bad: list[Bad]) -> Block:
     """A row an item; a user without items is one row without an item."""
     frame = flat.explode("item", empty_as_null=True, keep_nulls=True)
     if time_separator:
         parts = pl.col("item").str.split_exact(time_separator, 2)
         names = {"item": "field_0", "timestamp": "field_1", EXTRA: "field_2"}
         frame = frame.with_columns(parts.struct.field(part).alias(name) for name, part in names.items())
-    return Table(frame.drop("line"), frame["line"].to_numpy(), n, bad)
+    return Block(frame.drop("line"), frame["line"].to_numpy(), n, bad)

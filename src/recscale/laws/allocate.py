@@ -21,7 +21,7 @@ from recscale.laws.form import Array, Form
 from recscale.laws.forms import FORMS
 from recscale.laws.frontier import Curves, frontier, line
 from recscale.laws.intervals import draws, resample
-from recscale.laws.isoflop import REACH, SIZES, minima, valleys
+from recscale.laws.isoflop import REACH, SIZES, isoflops, minima
 from recscale.laws.result import Fit, Status
 from recscale.laws.solver import Runs
 
@@ -86,8 +86,8 @@ def allocate(
     counts = draws(run, resamples, np.random.default_rng(SEED))
     with_all = np.concatenate([np.ones((1, count)), counts])
     by_frontier, margin = _by_frontier(curves, with_all, at, level, form.positive)
-    by_valleys = _by_valleys(curves, with_all, at, level, form.positive)
-    ways = [by_frontier, by_valleys, _by_law(law, run, cost, at, resamples)]
+    by_isoflop = _by_isoflop(curves, with_all, at, level, form.positive)
+    ways = [by_frontier, by_isoflop, _by_law(law, run, cost, at, resamples)]
     return Allocations(
         ways=tuple(way for way, _ in ways),
         ratios=tuple(_ratios(ways, at, level)),
@@ -134,10 +134,10 @@ def _by_frontier(
     return _way("frontier", lines, few, len(curves.sizes), level, points, []), seen.margin
 
 
-def _by_valleys(
+def _by_isoflop(
     curves: Curves, counts: Array, at: Array, level: float, positive: bool
 ) -> tuple[Way, _Lines | None]:
-    parts = valleys(curves, level)
+    parts = isoflops(curves, level)
     left = [{"C": float(np.exp(part.log_c)), "reason": part.reason} for part in parts if part.reason]
     bottom = len(parts) - len(left)
     if bottom < LINE:
@@ -147,14 +147,14 @@ def _by_valleys(
             else f"no budget has {SIZES} sizes within a factor {np.exp(REACH):.0f} of the lowest"
         )
         told = "; ".join(f"{entry['C']:.3g} FLOPs: {entry['reason']}" for entry in left)
-        return Way("valleys", Found.REFUSED, f"{reason} ({told})" if told else reason), None
+        return Way("isoflop", Found.REFUSED, f"{reason} ({told})" if told else reason), None
     log_n, log_d = minima(parts, counts)
     log_c = np.array([part.log_c for part in parts])
     on = np.flatnonzero(~np.isnan(log_n[0]))
     floor = np.array([parts[k].floor.min() for k in on])
     points = _points(log_c[on], log_n[0, on], log_d[0, on], floor, positive)
     few = f"only {bottom} budgets have a minimum" if bottom < PLACES else ""
-    return _way("valleys", _lines(log_c, log_n, log_d, at), few, len(curves.sizes), level, points, left)
+    return _way("isoflop", _lines(log_c, log_n, log_d, at), few, len(curves.sizes), level, points, left)
 
 
 def _by_law(

@@ -38,15 +38,15 @@ BOOTSTRAP = "bootstrap of {} resamples of the runs, percentiles" + HELD
 
 
 @dataclass(frozen=True)
-class _Table:
+class _Used:
     """Usable runs of a fit: log_x [axes, runs], y in its unit, which of them are held out."""
 
     log_x: Array
     y: Array
     groups: NDArray[np.int64]
 
-    def __getitem__(self, rows: NDArray[Any]) -> _Table:
-        return _Table(self.log_x[:, rows], self.y[rows], self.groups[rows])
+    def __getitem__(self, rows: NDArray[Any]) -> _Used:
+        return _Used(self.log_x[:, rows], self.y[rows], self.groups[rows])
 
     @property
     def distinct(self) -> int:
@@ -93,7 +93,7 @@ def fit_law(
         # By x alone: if a diverged largest size handed its place on, the losses would choose the test.
         held |= np.isin(columns[axis], sizes[max(0, len(sizes) - number) :])
     of = np.arange(len(ys)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    every = _Table(np.log(np.stack(list(columns.values()))), ys, of)
+    every = _Used(np.log(np.stack(list(columns.values()))), ys, of)
     points = _points(columns)
     asked = [] if at is None else _points(_by_axis(at, form, law))
     run: list[dict[str, float]] = [{} if groups is None else {"run": float(k)} for k in of]
@@ -187,7 +187,7 @@ def _measured(
     return entries
 
 
-def _fitted(fit: Fit, used: _Table, resamples: int, rng: np.random.Generator) -> Fit:
+def _fitted(fit: Fit, used: _Used, resamples: int, rng: np.random.Generator) -> Fit:
     """`fit` with everything that takes a solver."""
     form = fit.shape
     runs = Runs.of(form, used.log_x, used.y, fit.delta, fit.fixed)

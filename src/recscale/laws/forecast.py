@@ -24,7 +24,7 @@ STEPS = 2000  # of ln N between 1 and the whole budget
 
 
 @dataclass(frozen=True)
-class Allocation:
+class Best:
     """The N and D of least loss for a budget of C FLOPs, C = per_target * N * D.
 
     n, d: with `level` intervals of a bootstrap of the runs (None where it has none). exponent: of
@@ -86,7 +86,7 @@ def refits(fit: Fit) -> tuple[Runs, Array]:
     return runs, np.concatenate([theta, others])
 
 
-def allocate(fit: Fit, c: float, per_target: float = PER_TARGET, unique: float | None = None) -> Allocation:
+def best_of(fit: Fit, c: float, per_target: float = PER_TARGET, unique: float | None = None) -> Best:
     """The best N and D for c FLOPs by a law of N and D (and unique data U, if its form has it).
 
     Raises InputError for a law without N and D, and where the best is at an end: all on N or all on D.
@@ -105,7 +105,7 @@ def allocate(fit: Fit, c: float, per_target: float = PER_TARGET, unique: float |
     log_d = np.log(c / per_target) - at
     pair = [None if len(theta) == 1 else _interval(part[1:], fit.level) for part in (at, log_d, slope)]
     n_ends, d_ends = (None if ends is None else (np.exp(ends[0]), np.exp(ends[1])) for ends in pair[:2])
-    return Allocation(
+    return Best(
         c, float(np.exp(at[0])), float(np.exp(log_d[0])), n_ends, d_ends, float(slope[0]), pair[2], value
     )
 
@@ -171,7 +171,7 @@ def text(fit: Fit, x: Mapping[str, float]) -> str:
     return f"{line}\nwarning: {caution}" if caution else line
 
 
-def allocation_text(fit: Fit, best: Allocation, unique: float | None) -> str:
+def best_text(fit: Fit, best: Best, unique: float | None) -> str:
     """What a terminal shows of a budget: N, D and the value there."""
 
     def within(ends: tuple[float, float] | None) -> str:

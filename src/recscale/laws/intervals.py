@@ -10,12 +10,16 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import f as f_distribution
+from scipy.stats import norm
 
 from recscale.laws import solver
 from recscale.laws.form import Array
 from recscale.laws.solver import Runs
 
 PROFILE_POINTS = 25
+SWEEPS = (1, -1) * 12  # places in a profile from which a neighbour is tried
+STIFF = 1e4  # a pull against the profile's own curvature
 RESAMPLE_STARTS = 3  # the optimum, and two places about it
 
 
@@ -32,8 +36,8 @@ def profiled(theta: Array, runs: Runs, sigma: float | None, level: float, df: in
     values = np.tile([runs.target.min() - span, runs.target.max() + span], (len(wheres), 1))
     limits = np.concatenate([np.stack([low, high], axis=1), values])
     free = np.r_[runs.low < runs.high, np.ones(len(wheres), dtype=bool)]
-    rise = solver.rise(sigma, runs.delta, level, df)
-    found[free] = solver.ends(theta, runs, rise, kinds[free], log_x[free], limits[free])
+    high_as = rise(sigma, runs.delta, level, df)
+    found[free] = ends(theta, runs, high_as, kinds[free], log_x[free], limits[free])
     return _in_units(runs, found)
 
 
@@ -64,9 +68,9 @@ def profile_of_e(
     goals = np.linspace(
         max(scaled - 2 * width, low[place]), min(scaled + 2 * width, high[place]), PROFILE_POINTS
     )
-    at, rise = solver.profile(theta, runs, place, goals)
-    unit = solver.rise(sigma, runs.delta, level, df)
-    return {"E": (np.exp(at) if log else at).tolist(), "rise": (np.maximum(rise, 0) / unit).tolist()}
+    at, risen = profile(theta, runs, place, goals)
+    unit = rise(sigma, runs.delta, level, df)
+    return {"E": (np.exp(at) if log else at).tolist(), "rise": (np.maximum(risen, 0) / unit).tolist()}
 
 
 def resampled(
@@ -105,7 +109,7 @@ def resample(
     """theta of each bootstrap resample of the groups, and whether the resample is degenerate."""
     weights = draws(groups, resamples, rng)[:, groups]
     typical = float(np.median(np.abs(_residual(theta, runs))))
-    spread = solver.covariance(theta, runs) * typical * min(typical, runs.delta)
+    spread = covariance(theta, runs) * typical * min(typical, runs.delta)
     away = rng.multivariate_normal(
         np.zeros(len(theta)), spread, (RESAMPLE_STARTS - 1, resamples), method="svd"
     )
@@ -125,3 +129,94 @@ def resample(
 
 def _residual(theta: Array, runs: Runs) -> Array:
     return np.asarray(solver.modelled(runs.form, theta[None], runs.log_x, runs.scale)[0][0] - runs.target)
+
+
+# --- profiles ---
+
+
+def rise(sigma: float, delta: float, level: float, df: int) -> float:
+    """How far the objective may rise above its minimum inside an interval.
+
+    Schrader and Hettmansperger (1980): 2 * rise ~ E[psi^2] / E[psi'] * F(1, df), normal noise.
+    """
+    z = min(delta / sigma, 20.0)  # beyond, psi is linear for all noise, and inf * 0 is no number
+    slope = 2 * norm.cdf(z) - 1
+    square = sigma**2 * (slope - 2 * z * norm.pdf(z)) + 2 * (z * sigma) ** 2 * norm.sf(z)
+    return float(0.5 * square / slope * f_distribution.ppf(level, 1, df))
+
+
+def ends(best: Array, runs: Runs, rise: float, kind: NDArray[np.int64], log_x: Array, limits: Array) -> Array:
+    """Both profile ends of every quantity (see `Pull`), nan where it meets one of its limits first.
+
+    Walks outwards from the estimate, then closes in by secants of the root of the rise, which is
+    near linear; every step of every end is one row of one batch.
+    """
+    kinds, wheres = np.repeat(kind, 2), np.repeat(log_x, 2, axis=0)
+    rows = len(kinds)
+    base = float(solver.objective(best[None], runs)[0])
+    theta_in = np.tile(best, (rows, 1))
+    start, slope = solver.quantity(runs, theta_in, kinds, wheres)
+    low, high = np.repeat(limits, 2, axis=0).T
+    side = np.tile([-1.0, 1.0], rows // 2)
+    width = _half_width(best, runs, rise, slope)
+    inner, outer = start.copy(), np.full(rows, np.nan)
+    z_in, z_out, met = np.zeros(rows), outer.copy(), np.zeros(rows, dtype=bool)
+    todo = np.arange(rows)
+    for turn in range(60):
+        a, b, za, zb = inner[todo], outer[todo], z_in[todo], z_out[todo]
+        further = (a - start[todo]) * np.clip(1.1 / np.maximum(za, 1e-9), 1.3, 20.0)
+        away = start[todo] + np.where(a == start[todo], side[todo] * 0.2 * width[todo], further)
+        # A secant alone creeps where the rise has a kink, so every third step halves the bracket.
+        part = np.clip((1 - za) / (zb - za), 1e-3, 0.9) if turn % 3 else 0.5
+        goal = np.where(np.isnan(b), np.clip(away, low[todo], high[todo]), a + part * (b - a))
+        scale = np.maximum(np.abs(a - start[todo]) / np.maximum(za, 0.1), 0.1 * width[todo])
+        pull = solver.Pull(kinds[todo], wheres[todo], goal, STIFF * 2 * rise / scale**2)
+        theta, _ = solver.solve(theta_in[todo], runs, None, pull, 1e-9, 80)
+        value = solver.objective(theta, runs)
+        q, _ = solver.quantity(runs, theta, pull.kind, pull.log_x)
+        z = np.sqrt(np.maximum(value - base, 0.0) / rise)
+        further_out = side[todo] * (q - a) > 0
+        into, out = (z <= 1) & further_out, z > 1
+        inner[todo[into]], z_in[todo[into]], theta_in[todo[into]] = q[into], z[into], theta[into]
+        outer[todo[out]], z_out[todo[out]] = q[out], z[out]
+        # At a limit of the quantity, or where constants at their bounds keep it from going on.
+        at_limit = np.abs(q - goal) > 0.5 * np.abs(goal - a)
+        at_limit |= goal == np.where(side[todo] < 0, low[todo], high[todo])
+        met[todo] = (z <= 0.998) & at_limit & np.isnan(b)
+        gap, reach = np.abs(outer[todo] - inner[todo]), np.abs(inner[todo] - start[todo])
+        close = gap < 2e-3 * reach + 1e-12
+        todo = todo[~(met[todo] | (into & (z > 0.998)) | close)]
+        if not todo.size:
+            break
+    met[todo] |= np.isnan(outer[todo])  # 60 steps out and still no rise
+    return np.where(met, np.nan, inner).reshape(-1, 2)
+
+
+def profile(best: Array, runs: Runs, kind: int, goals: Array) -> tuple[Array, Array]:
+    """Values of one named constant near `goals`, and how far the objective rises to hold it there."""
+    base, kinds = float(solver.objective(best[None], runs)[0]), np.full(len(goals), kind)
+    start, wheres = np.tile(best, (len(goals), 1)), np.zeros((len(goals), len(runs.log_x)))
+    q, _ = solver.quantity(runs, start, kinds, wheres)
+    scale = np.maximum(np.abs(goals - q), 1e-9)
+    pull = solver.Pull(kinds, wheres, goals, STIFF * max(base, 1e-12) / scale**2)
+    theta, value = solver.solve(start, runs, None, pull, 1e-9, 200)
+    for shift in SWEEPS:  # a goal far off along a bent valley is reached from its neighbour, not from `best`
+        other, found = solver.solve(np.roll(theta, shift, axis=0), runs, None, pull, 1e-9, 200)
+        theta = np.where((found < value)[:, None], other, theta)
+        value = np.minimum(found, value)
+    return solver.quantity(runs, theta, kinds, wheres)[0], solver.objective(theta, runs) - base
+
+
+def covariance(best: Array, runs: Runs) -> Array:
+    """Inverse of the objective's curvature, of a majorant softened to the middle of the runs."""
+    slopes = solver.modelled(runs.form, best[None], runs.log_x, runs.scale)[1][0]
+    residual = np.abs(solver.modelled(runs.form, best[None], runs.log_x, runs.scale)[0][0] - runs.target)
+    bend = runs.delta / max(runs.delta, float(np.median(residual))) if runs.delta < np.inf else 1.0
+    curvature = bend * slopes @ slopes.T
+    return np.asarray(np.linalg.pinv(curvature, rcond=1e-12, hermitian=True))
+
+
+def _half_width(best: Array, runs: Runs, rise: float, slope: Array) -> Array:
+    """First guess of half an interval, from the curvature at the optimum."""
+    square = np.einsum("bi,ij,bj->b", slope, covariance(best, runs), slope)
+    return np.asarray(np.sqrt(np.maximum(2 * rise * square, 1e-16)))

@@ -31,7 +31,7 @@ FLOOR = 1e-7  # noise below that of float32 is not believed
 
 
 @dataclass(frozen=True)
-class Valley:
+class IsoFlop:
     """Runs of one budget. off: ln C of each less `log_c`. reason: why it has no minimum, '' where it has.
 
     grid, floor: ln N and the spline through the runs, at `log_c`; empty where there are too few.
@@ -49,7 +49,7 @@ class Valley:
     floor: Array = field(default_factory=lambda: np.empty(0))
 
 
-def valleys(curves: Curves, level: float) -> list[Valley]:
+def isoflops(curves: Curves, level: float) -> list[IsoFlop]:
     """Every budget that has enough sizes, with its minimum or the reason why it has none.
 
     Runs of one row each are of one budget where their C are within a factor 1.5. Curves are cut at
@@ -63,7 +63,7 @@ def _sizes(log_n: Array) -> int:
     return 1 + int((np.diff(np.sort(log_n)) > APART).sum())
 
 
-def _groups(curves: Curves) -> list[Valley]:
+def _groups(curves: Curves) -> list[IsoFlop]:
     spans, sizes = curves.spans, curves.sizes
     if (spans[:, 0] < spans[:, 1]).any():
         places = np.linspace(spans[:, 0].min(), spans[:, 1].max(), BUDGETS + 2)[1:-1]
@@ -72,7 +72,7 @@ def _groups(curves: Curves) -> list[Valley]:
         for k, log_c in enumerate(places):
             run = np.flatnonzero(~np.isnan(value[:, k]))
             off = np.zeros(len(run))
-            parts.append(Valley(float(log_c), run, sizes[run], log_d[run, k], value[run, k], off))
+            parts.append(IsoFlop(float(log_c), run, sizes[run], log_d[run, k], value[run, k], off))
     elif len(sizes) > 1:
         label = fcluster(linkage(curves.log_c[:, None], "complete"), WIDTH, "distance")
         parts = []
@@ -81,19 +81,19 @@ def _groups(curves: Curves) -> list[Valley]:
             log_c = float(curves.log_c[rows].mean())
             log_n, log_d, value = (x[rows] for x in (curves.log_n, curves.log_d, curves.value))
             off = curves.log_c[rows] - log_c
-            parts.append(Valley(log_c, curves.run[rows], log_n, log_d, value, off))
+            parts.append(IsoFlop(log_c, curves.run[rows], log_n, log_d, value, off))
     else:
         parts = []
     return sorted((_near(part) for part in parts if len(part.run)), key=lambda part: part.log_c)
 
 
-def _near(part: Valley) -> Valley:
+def _near(part: IsoFlop) -> IsoFlop:
     kept = np.abs(part.log_n - part.log_n[part.value.argmin()]) <= REACH
     log_n, log_d, value, off = (x[kept] for x in (part.log_n, part.log_d, part.value, part.off))
-    return Valley(part.log_c, part.run[kept], log_n, log_d, value, off)
+    return IsoFlop(part.log_c, part.run[kept], log_n, log_d, value, off)
 
 
-def _basis(part: Valley, log_n: Array, off: Array) -> Array:
+def _basis(part: IsoFlop, log_n: Array, off: Array) -> Array:
     """Columns of the spline: a cubic, a knot at the median size where there are many, and C's own slope."""
     sizes = np.unique(part.log_n)
     u = (log_n - np.median(sizes)) / np.ptp(sizes)
@@ -105,7 +105,7 @@ def _basis(part: Valley, log_n: Array, off: Array) -> Array:
     return np.stack(columns, axis=1)
 
 
-def _minima(part: Valley, weights: Array) -> tuple[Array, Array, Array]:
+def _minima(part: IsoFlop, weights: Array) -> tuple[Array, Array, Array]:
     """ln N of the spline's minimum for each row of weights [resamples, runs of the valley], and the curves.
 
     nan where it is at the smallest or largest size that counts, or fewer sizes count than constants.
@@ -129,7 +129,7 @@ def _minima(part: Valley, weights: Array) -> tuple[Array, Array, Array]:
     return np.where(bounded & enough, best, np.nan), grid, curve
 
 
-def _judged(part: Valley, level: float) -> Valley:
+def _judged(part: IsoFlop, level: float) -> IsoFlop:
     best, grid, curve = _minima(part, np.ones((1, len(part.run))))
     floor = curve[0]
     found = replace(part, grid=grid, floor=floor)
@@ -148,7 +148,7 @@ def _judged(part: Valley, level: float) -> Valley:
     return replace(found, best=float(best[0]))
 
 
-def _noise(part: Valley, level: float) -> tuple[float, bool]:
+def _noise(part: IsoFlop, level: float) -> tuple[float, bool]:
     """sd of a run about the spline, and whether an F test finds the spline better than a straight line."""
     full = _basis(part, part.log_n, part.off)
     straight = full[:, [0, 1, *([full.shape[1] - 1] if np.ptp(part.off) > 1e-6 else [])]]
@@ -162,7 +162,7 @@ def _noise(part: Valley, level: float) -> tuple[float, bool]:
     return float(np.sqrt(noise)), bool((rss[1] - rss[0]) / terms > noise * quantile)
 
 
-def minima(parts: list[Valley], counts: Array) -> tuple[Array, Array]:
+def minima(parts: list[IsoFlop], counts: Array) -> tuple[Array, Array]:
     """ln N and ln D [resamples, valleys] at the minimum of each; counts [resamples, runs].
 
     nan where a valley has no minimum, or has none in that resample.

@@ -1,16 +1,14 @@
-"""A fitted law: its constants with their intervals, what the runs say of them, and its words.
+"""A fitted law: its constants with their intervals, and what the runs say of them.
 
-`Fit` is plain data. `laws.fit` makes it, `summary` puts it into a line, figures draw it.
+`Fit` is plain data. `laws.fit` makes it, `laws.words` puts it into a line, figures draw it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from itertools import product
-from math import floor, inf, isfinite, log10
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -145,151 +143,3 @@ class Fit:
             if plain[key] not in legal:
                 raise InputError(f"{path}: {key}: {plain[key]!r} is not one of {', '.join(legal)}")
         return cls.from_json(plain)
-
-
-# --- words ---
-
-DIGITS = 4  # a constant more than its interval supports, at most
-SHOWN = 7  # held-out points that a terminal lists
-EXPONENTS = ("alpha", "beta", "R_D", "R_N")  # what a reader compares: always with their intervals
-
-
-def summary(fit: Fit) -> str:
-    """One line: the law, its intervals, the status and the held-out error.
-
-    A constant whose interval is open prints as its name. The formula has as many digits as it takes to give
-    the fitted curve (constants that move together cannot be rounded one by one); an exponent stands again
-    with its interval and no digit that this cannot support. Where there is no law, the line says why.
-    """
-    title = f"{fit.law}: "
-    if fit.parameters is None:
-        return f"{title}{fit.status}. {fit.meaning}"
-    point, listed = {}, []
-    places = _places(fit)
-    for name, value in fit.parameters.items():
-        if name in fit.fixed:
-            point[name] = f"{value:g}"
-            continue
-        ends = fit.intervals[name]
-        place = _place(value, *ends)
-        within = "not bounded" if ends == [None, None] else f"[{', '.join(_ends(ends, place))}]"
-        known = fit.status not in (Status.UNDERDETERMINED, Status.NOT_IDENTIFIED) and None not in ends
-        point[name] = _number(value, places[name]) if known else name
-        if not known:
-            listed.append(f"{name} {within}")
-        elif name in EXPONENTS:
-            listed.append(f"{name} {_number(value, place)} {within}")
-    method = fit.interval_method.split(" ")[0]
-    words = [_written(fit, point), *listed]
-    line = f"{title}{', '.join(words)} ({100 * fit.level:g} %, {method}), {fit.status}"
-    errors = [entry["error"] for entry in fit.held_out if entry["error"] is not None]
-    if errors:
-        sizes = "1 size" if len(errors) == 1 else f"{len(errors)} sizes"
-        line += f"; held out {sizes}, largest error {100 * max(errors):.2g} %"
-    return line
-
-
-def table(fit: Fit) -> str:
-    """What a terminal shows of a fit: a line a constant, then what the runs say of it."""
-    lines = [f"{fit.law}: {fit.shape.formula}   ({fit.shape.source})", f"{fit.status}: {fit.meaning}"]
-    for parameter in fit.shape.parameters if fit.parameters else ():
-        value, ends = (fit.parameters or {})[parameter.name], fit.intervals[parameter.name]
-        place = _place(value, *ends)
-        within = "given" if parameter.name in fit.fixed else f"[{', '.join(_ends(ends, place))}]"
-        lines.append(f"  {parameter.name:<7} {_number(value, place):>10}  {within:<26} {parameter.meaning}")
-    left = f", {len(fit.points_left_out)} left out" if fit.points_left_out else ""
-    far = f", {len(fit.outliers)} far from the curve" if fit.outliers else ""
-    lines.append(f"{len(fit.points_used)} runs{left}{far}")
-    if fit.share_of_starts is not None:
-        lines[-1] += f"; {100 * fit.share_of_starts:.0f} % of {fit.starts:,} starts reach the optimum"
-        lines[-1] += f"; condition {fit.condition:.2g}" if fit.condition is not None else ""
-        lines.append(f"{100 * fit.level:g} % intervals: {fit.interval_method}")
-    if fit.degenerate_share is not None:
-        lines.append(f"{100 * fit.degenerate_share:.2g} % of {fit.resamples:,} resamples degenerate")
-    return "\n".join([*lines, *_held_out(fit)])
-
-
-def _held_out(fit: Fit) -> list[str]:
-    """A line for each of the largest held-out points, and one for all where there are more."""
-    known = [entry for entry in fit.held_out if entry["error"] is not None]
-    lines = []
-    if len(known) > SHOWN:
-        law, base = (100 * sum(e[key] for e in known) / len(known) for key in ("error", "baseline_error"))
-        lines.append(
-            f"held out {len(known)} points, mean error {law:.2g} % (largest fitted point: {base:.2g} %)"
-        )
-    for entry in known[-SHOWN:]:
-        axes = fit.shape.axes
-        at = ", ".join(f"{fit.x if axis == 'x' else axis} {entry[axis]:.4g}" for axis in axes)
-        lines.append(
-            f"held out {at}: measured {entry['measured']:.4g}, predicted {entry['predicted']:.4g}, error "
-            f"{100 * entry['error']:.2g} % at {entry['extrapolation']:.3g} times the largest fitted "
-            f"(largest fitted point: {100 * entry['baseline_error']:.2g} %)"
-        )
-    return lines
-
-
-def _written(fit: Fit, point: Mapping[str, str]) -> str:
-    """The formula with numbers for the constants that are known, and the axis by its name."""
-    head, right = fit.shape.formula.split(";")[0].split(" = ", 1)
-    known = dict(point) | ({"x": fit.x} if fit.shape.axes == ("x",) else {})
-    right = re.sub(r"[A-Za-z_]\w*", lambda word: known.get(word[0], word[0]), right)
-    right = right.replace("+ -", "- ").replace("- -", "+ ")
-    return f"{head.split('(')[0]} = {right}"
-
-
-CLOSE = 1e-3  # of the value: how far the printed formula may be from the fit
-
-
-def _places(fit: Fit) -> dict[str, int]:
-    """Power of ten of the last digit of each constant, so that the formula gives the curve at the runs.
-
-    Of all ways to add digits to those that the intervals support, the one that adds fewest.
-    """
-    values, axes = fit.parameters or {}, fit.shape.axes
-    at = {axis: [run[axis] for run in fit.points_used] for axis in axes}
-    exact = fit.predict(at)
-
-    def off(places: Mapping[str, int]) -> float:
-        rounded = {name: float(_number(value, places[name])) for name, value in values.items()}
-        return float((abs(fit.shape.predict(at, rounded | fit.fixed) - exact) / abs(exact)).max(initial=0.0))
-
-    places = {name: _place(value, *fit.intervals[name]) for name, value in values.items()}
-    ways = product(range(DIGITS + 1), repeat=len(places))
-    for more in sorted((way for way in ways if sum(way) <= 2 * DIGITS), key=sum):
-        finer = {name: place - n for (name, place), n in zip(places.items(), more, strict=True)}
-        if off(finer) <= CLOSE:
-            return finer
-    return places
-
-
-def _ends(ends: list[float | None], place: int) -> list[str]:
-    return ["not bounded" if end is None else _number(end, place) for end in ends]
-
-
-def _place(value: float, lo: float | None, hi: float | None) -> int:
-    """Power of ten of the last digit that an interval supports.
-
-    Two digits of the half-width where it begins with 1 or 2, else one, as for printed errors; never
-    more than four digits of the value.
-    """
-    half = (value if hi is None else hi) - (value if lo is None else lo)
-    half /= 2
-    finest = floor(log10(abs(value))) - 3 if value else -4
-    if half <= 0:
-        return finest
-    place = floor(log10(half))
-    return max(place - (half < 3 * 10.0**place), finest)
-
-
-def _number(value: float, place: int) -> str:
-    """value to 10^place, but never to nothing: at least one digit."""
-    if value == 0:
-        return "0"
-    if value < 0:
-        return f"-{_number(-value, place)}"
-    place = min(place, floor(log10(value)))
-    if place <= 0 and value >= 1e-3:
-        return f"{value:.{-place}f}"
-    mantissa, power = f"{value:.{max(0, floor(log10(value)) - place)}e}".split("e")
-    return f"{mantissa}e{int(power)}" if int(power) else mantissa

@@ -31,7 +31,7 @@ BIAS = (
 
 
 @dataclass(frozen=True)
-class Log:
+class Histories:
     """All users' interactions, one after the other; user u owns items[offsets[u] : offsets[u + 1]]."""
 
     items: npt.NDArray[np.int32]  # ids from 1
@@ -54,13 +54,13 @@ class Log:
         return np.arange(len(self.items)) - np.repeat(self.offsets[:-1], self.length)
 
 
-def card(data: Path) -> tuple[Log, dict[str, Any]]:
+def card(data: Path) -> tuple[Histories, dict[str, Any]]:
     """The log of the prepared folder `data`, and the content of its card.json.
 
     Raises InputError where a file is missing or damaged.
     """
     stats = files.read_json(data / "stats.json", "n_items")
-    log, domains = load(data)
+    log, domains = histories(data)
     content = {
         "dataset": stats.get("dataset", data.resolve().name),
         "sha256": files.sha256(data / "sequences.parquet"),
@@ -77,7 +77,7 @@ def card(data: Path) -> tuple[Log, dict[str, Any]]:
 # --- input ---
 
 
-def load(folder: Path) -> tuple[Log, pd.Series]:
+def histories(folder: Path) -> tuple[Histories, pd.Series]:
     """The log of a prepared folder, and the domain of each item (None: it has none), by id."""
     items = files.read_table(folder / "items.parquet", "id", "domain").sort_values("id")
     if not np.array_equal(items["id"], np.arange(1, len(items) + 1)):
@@ -93,10 +93,10 @@ def load(folder: Path) -> tuple[Log, pd.Series]:
     low, high = int(rows.items.min()), int(rows.items.max())
     if low < 1 or high > len(items):
         raise InputError(f"{path}: has item ids {low} to {high}, items.parquet has 1 to {len(items)}")
-    return Log(rows.items, rows.offsets, rows.seconds), items["domain"].reset_index(drop=True)
+    return Histories(rows.items, rows.offsets, rows.seconds), items["domain"].reset_index(drop=True)
 
 
-def by_domain(log: Log, domains: pd.Series) -> Iterator[tuple[str, Log]]:
+def by_domain(log: Histories, domains: pd.Series) -> Iterator[tuple[str, Histories]]:
     """Each domain and the log of its interactions alone, of the users who have any."""
     code, names = pd.factorize(domains.fillna("(no domain)"))
     code = code.astype(np.min_scalar_type(len(names)))  # 16 bits or fewer sort by counting
@@ -107,13 +107,13 @@ def by_domain(log: Log, domains: pd.Series) -> Iterator[tuple[str, Log]]:
         part = order[begin:end]
         if len(part):
             first = np.flatnonzero(np.diff(user[part], prepend=-1))
-            yield str(name), Log(log.items[part], np.append(first, len(part)), log.time[part])
+            yield str(name), Histories(log.items[part], np.append(first, len(part)), log.time[part])
 
 
 # --- numbers ---
 
 
-def describe(log: Log) -> dict[str, Any]:
+def describe(log: Histories) -> dict[str, Any]:
     """The numbers of a log, as in card.json."""
     counts = item_counts(log)
     return {
@@ -134,14 +134,14 @@ def describe(log: Log) -> dict[str, Any]:
     }
 
 
-def lengths(log: Log) -> dict[str, float]:
+def lengths(log: Histories) -> dict[str, float]:
     """Interactions a user: mean, extremes and quantiles (linear between order statistics)."""
     at = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q90": 0.9, "q99": 0.99, "max": 1.0}
     values = np.quantile(log.length, list(at.values()))
     return {"mean": float(log.length.mean())} | dict(zip(at, map(float, values), strict=True))
 
 
-def item_counts(log: Log) -> Ints:
+def item_counts(log: Histories) -> Ints:
     """Interactions of each item that has any, the most frequent first."""
     counts = np.bincount(log.items)
     return np.sort(counts[counts > 0])[::-1]
@@ -184,19 +184,19 @@ def top_share(counts: Ints, percent: int) -> float:
     return float(counts[:n].sum() / counts.sum())
 
 
-def gaps(log: Log) -> Ints:
+def gaps(log: Histories) -> Ints:
     """Seconds between an interaction and the one before of the same user, where both have a time."""
     follows = _follows(log)
     return log.time[1:][follows] - log.time[:-1][follows]
 
 
-def _follows(log: Log) -> npt.NDArray[np.bool_]:
+def _follows(log: Histories) -> npt.NDArray[np.bool_]:
     """(n - 1,): the next interaction is of the same user and has a time (then this one has one too)."""
     follows: npt.NDArray[np.bool_] = (log.place[1:] > 0) & (log.time[1:] != UNKNOWN)
     return follows
 
 
-def times(log: Log) -> dict[str, Any]:
+def times(log: Histories) -> dict[str, Any]:
     """First and last day, median gaps, and ties: the share of interactions with a time that share user and
     second with another one. None, with a `reason`, where there is no time or no gap.
     """
@@ -219,7 +219,7 @@ def times(log: Log) -> dict[str, Any]:
     return result | {"median_gap": float(np.median(gap))}
 
 
-def repeated(log: Log) -> npt.NDArray[np.bool_]:
+def repeated(log: Histories) -> npt.NDArray[np.bool_]:
     """(n,): the same user had this item before."""
     _, first = np.unique(log.user * (int(log.items.max()) + 1) + log.items, return_index=True)
     result = np.ones(len(log.items), bool)
@@ -237,7 +237,7 @@ def entropy(counts: Ints) -> dict[str, float]:
     return {"plug_in": plug_in, "miller_madow": plug_in + float((len(counts) - 1) / (2 * n))}
 
 
-def conditional(log: Log) -> dict[str, Any]:
+def conditional(log: Histories) -> dict[str, Any]:
     """H(next item | item) in nats over all steps inside users: entropy of pairs less that of their firsts."""
     inside = log.place[1:] > 0
     here, after = log.items[:-1][inside].astype(np.int64), log.items[1:][inside]
@@ -252,7 +252,7 @@ def conditional(log: Log) -> dict[str, Any]:
     return result | {"pairs": len(counts), "pairs_seen_once": int((counts == 1).sum())}
 
 
-def approximate_entropy(log: Log, m: int = 2, last: int = 50) -> dict[str, Any]:
+def approximate_entropy(log: Histories, m: int = 2, last: int = 50) -> dict[str, Any]:
     """Approximate entropy in nats as in the Performance Law (arXiv 2412.00430), mean over users.
 
     Of a user's last `last` items: phi(k) is the mean over windows of k items of the log of the share of

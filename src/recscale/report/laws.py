@@ -11,7 +11,8 @@ from recscale.errors import InputError
 from recscale.files import atomic, read_table, write_json
 from recscale.laws.fit import fit_law
 from recscale.laws.forms import FORMS
-from recscale.laws.result import Fit, summary
+from recscale.laws.result import Fit
+from recscale.laws.words import summary
 from recscale.study.study import Law, Study, select
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recscale.errors import InputError
-from recscale.laws.result import Fit, summary
+from recscale.laws.result import Fit
+from recscale.laws.words import summary
 from recscale.study.study import Study
 
 

@@ -13,7 +13,7 @@ from recscale.study.study import Run
 LAST, BRANCH = "last.safetensors", "branch.safetensors"
 STATES = (LAST, BRANCH)  # the resume state
 FAILURES, FAILED = "failures.json", "failed.json"
-MARKS = "attempt-*.json"  # of attempts that have not ended, or not by themselves
+ATTEMPTS = "attempt-*.json"  # of attempts that have not ended, or not by themselves
 
 # What every metrics.json has; the order of the columns in the table of points.
 COUNTS = ("N", "N_total", "D", "D_seen", "C", "n_items")
@@ -35,6 +35,6 @@ def read_point(path: Path, run: Run) -> dict[str, Any]:
 
 def clean(out: Path) -> None:
     """Remove the resume state of a finished run, and what was noted of attempts that failed."""
-    for pattern in (f"*{LAST}", BRANCH, "best-*.safetensors", FAILURES, FAILED, MARKS):
+    for pattern in (f"*{LAST}", BRANCH, "best-*.safetensors", FAILURES, FAILED, ATTEMPTS):
         for path in out.glob(pattern):
             path.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ def save(path: Path, header: dict[str, Any], model: nn.Module, optimizer: torch.
     write(path, tensors, header)
 
 
-def load(path: Path, belongs: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
+def resume(path: Path, belongs: dict[str, Any]) -> tuple[dict[str, Any], Tensors]:
     """Header and tensors, if the file is whole and its header has all of `belongs`; else Unusable."""
     header, tensors = read(path)
     for key, value in belongs.items():

@@ -329,7 +329,7 @@ class Trainer:
         self._record_test(leg.end // self.steps, True, valid, test)
         self.processes.wait()
         try:
-            header, tensors = checkpoint.load(self.out / LAST, self._belongs())
+            header, tensors = checkpoint.resume(self.out / LAST, self._belongs())
             self._put(header, tensors)
         except checkpoint.Unusable as error:
             raise InputError(

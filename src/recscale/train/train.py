@@ -174,7 +174,7 @@ def _resume_state(
     if not (out / LAST).exists():
         return None
     try:
-        header, tensors = checkpoint.load(out / LAST, belongs)
+        header, tensors = checkpoint.resume(out / LAST, belongs)
         machine.known(header["execution"])
         leg = Progress(**header["progress"]).leg
     except (checkpoint.Unusable, KeyError, TypeError) as error:
@@ -182,7 +182,7 @@ def _resume_state(
         return None
     if (out / BRANCH).exists():
         try:
-            branch = checkpoint.load(out / BRANCH, belongs)
+            branch = checkpoint.resume(out / BRANCH, belongs)
         except checkpoint.Unusable as error:
             say(f"{out.name}: {BRANCH} is not used, the cooldown begins anew: {error}")
         else:

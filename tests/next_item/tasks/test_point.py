@@ -97,7 +97,7 @@ def test_clean_cases_in_float32_have_the_test_metrics_of_the_run(made):
     for run in content().runs.values():
         metrics = json.loads((made / "runs" / run.name() / "metrics.json").read_text())
         for task in ("long_tail", "domains", "robustness"):
-            trained = point.load(made / "runs" / run.name(), metrics, made, how)
+            trained = point.trained_of(made / "runs" / run.name(), metrics, made, how)
             cases = point.TASKS[task](trained).cases
             clean = cases[cases["noise"] == 0]
             for metric in ("HR@10", "NDCG@10"):
@@ -111,7 +111,7 @@ def test_bfloat16_in_the_blocks_moves_hardly_a_case(made):
     hits = []
     for precision in ("float32", "bfloat16"):
         how = machine.choose({"precision": precision}, 1)
-        trained = point.load(made / "runs" / run.name(), metrics, made, how)
+        trained = point.trained_of(made / "runs" / run.name(), metrics, made, how)
         hits.append(point.TASKS["long_tail"](trained).cases["HR@10"])
     assert (hits[0] != hits[1]).sum() <= 2
 

@@ -48,7 +48,7 @@ def write(task: str, run_dir: Path, data_dir: Path, out: Path, threads: int) -> 
     content = {"task": task, "recipe": TASK_RECIPE, **content}
     outcome, passes = Outcome(pd.DataFrame(columns=["user", *CELL])), 0.0
     if point["status"] == "finished":
-        trained = load(run_dir, point, data_dir, how)
+        trained = trained_of(run_dir, point, data_dir, how)
         outcome = TASKS[task](trained)
         passes = trained.windows / trained.data.n_users
         content["users"] = trained.data.n_users
@@ -60,7 +60,7 @@ def write(task: str, run_dir: Path, data_dir: Path, out: Path, threads: int) -> 
     return content
 
 
-def load(run_dir: Path, point: dict[str, Any], data_dir: Path, how: Execution) -> Trained:
+def trained_of(run_dir: Path, point: dict[str, Any], data_dir: Path, how: Execution) -> Trained:
     """The model of a finished run, on the device, and its data. Raises InputError."""
     weights, run = run_dir / "model.safetensors", Run(**point["spec"])
     data = sequences.load(data_dir, with_timestamps=run.data_axis == "time")

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 
 from recscale.laws.allocation import Allocations, Found
 from recscale.laws.form import Array
-from recscale.laws.isoflop import valleys
+from recscale.laws.isoflop import isoflops
 from recscale.report.figures.marks import GREY
 from recscale.report.figures.style import OKABE_ITO, STYLE, save
 
-INKS = dict(zip(("frontier", "valleys", "parametric"), OKABE_ITO, strict=False))
-MARKS = {"frontier": "o", "valleys": "s", "parametric": "^"}
+INKS = dict(zip(("frontier", "isoflop", "parametric"), OKABE_ITO, strict=False))
+MARKS = {"frontier": "o", "isoflop": "s", "parametric": "^"}
 
 
 def numbers(found: Allocations) -> pd.DataFrame:
@@ -34,16 +34,16 @@ def numbers(found: Allocations) -> pd.DataFrame:
     )
     rows["y"] = _y(curves.value, positive)
     parts = [rows.sort_values(["run", "C"], kind="stable")]
-    for part in valleys(curves, found.level):
+    for part in isoflops(curves, found.level):
         c = float(np.exp(part.log_c))
         for series, log_n, value in (
-            ("valley", part.log_n, part.value),
+            ("isoflop", part.log_n, part.value),
             ("floor", part.grid[::8], part.floor[::8]),
         ):
             parts.append(
                 pd.DataFrame({"series": series, "C": c, "N": np.exp(log_n), "y": _y(value, positive)})
             )
-            if series == "valley":
+            if series == "isoflop":
                 parts[-1]["run"] = part.run
     for way in found.ways:
         if way.points:
@@ -67,7 +67,7 @@ def draw(found: Allocations, y_name: str, out: Path) -> None:
         figure = Figure(figsize=(10.2, 3.4), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         _curves(figure, left, table, y_name)
-        _valleys(figure, middle, table, y_name)
+        _isoflops(figure, middle, table, y_name)
         _optima(right, table, found)
         save(figure, table, out)
 
@@ -98,9 +98,9 @@ def _tight(axis: Axes, y: pd.Series, best: pd.Series) -> None:
         axis.set_ylim(float(y.min()) - 0.1 * span, min(float(y.max()), float(best.max()) + span))
 
 
-def _valleys(figure: Figure, axis: Axes, table: pd.DataFrame, y_name: str) -> None:
+def _isoflops(figure: Figure, axis: Axes, table: pd.DataFrame, y_name: str) -> None:
     rows, floors, best = (
-        table[table["series"] == "valley"], table[table["series"] == "floor"], _optimum(table, "valleys")
+        table[table["series"] == "isoflop"], table[table["series"] == "floor"], _optimum(table, "isoflop")
     )  # fmt: skip
     if rows.empty:
         axis.text(0.5, 0.5, "no budget has enough sizes", ha="center", transform=axis.transAxes, color=GREY)
@@ -114,7 +114,7 @@ def _valleys(figure: Figure, axis: Axes, table: pd.DataFrame, y_name: str) -> No
         axis.plot(part["N"], part["y"], "o", color=ink, ms=2)
         refused = not np.isclose(best["C"], c).any()
         axis.plot(floor["N"], floor["y"], ":" if refused else "-", color=ink, lw=0.9)
-    axis.plot(best["N"], best["y"], MARKS["valleys"], color=INKS["valleys"], mec="w", ms=4.5, label="minimum")
+    axis.plot(best["N"], best["y"], MARKS["isoflop"], color=INKS["isoflop"], mec="w", ms=4.5, label="minimum")
     _log(axis, rows["N"])
     axis.set_xlabel("$N$")
     axis.set_ylabel(y_name)

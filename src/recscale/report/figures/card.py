@@ -12,21 +12,21 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recscale.next_item.card import Log, gaps, item_counts, repeated
+from recscale.next_item.card import Histories, gaps, item_counts, repeated
 from recscale.next_item.sequences import UNKNOWN, Ints
 from recscale.report.figures.style import OKABE_ITO, STYLE, save
 
 DAY = 86_400  # seconds
 
 
-def write(log: Log, content: dict[str, Any], out: Path) -> None:
+def write(log: Histories, content: dict[str, Any], out: Path) -> None:
     """Write the figure of a card to `out`, a .png path, with .pdf and .csv beside it."""
     table = plotted(log, content)
     with matplotlib.rc_context(STYLE):
         save(draw(table, content), table, out)
 
 
-def plotted(log: Log, content: dict[str, Any]) -> pd.DataFrame:
+def plotted(log: Histories, content: dict[str, Any]) -> pd.DataFrame:
     """What the figure shows: series, x, x_end (of a bin, which ends before it) and y."""
     counts, known = item_counts(log), log.time[log.time != UNKNOWN]
     rank = np.unique(np.geomspace(1, len(counts), 300).astype(np.int64))

@@ -11,7 +11,8 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from recscale.laws.result import Fit, summary
+from recscale.laws.result import Fit
+from recscale.laws.words import summary
 from recscale.report.figures.marks import GREY, LINE
 from recscale.report.figures.style import OKABE_ITO, STYLE, save
 

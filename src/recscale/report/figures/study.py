@@ -6,9 +6,8 @@ only, so the CSV beside a figure is what the figure shows. Files are touched in 
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,56 +22,25 @@ from matplotlib.patches import Patch
 from recscale.errors import InputError
 from recscale.files import read_json, read_table, table_path
 from recscale.laws.metric_map import fit_map
-from recscale.laws.result import Fit, Status, summary
+from recscale.laws.result import Fit, Status
+from recscale.report.figures import content, marks
 from recscale.report.figures import law as law_figure
-from recscale.report.figures import marks
 from recscale.report.figures.style import OKABE_ITO, STYLE, save
-from recscale.study.study import OF_DATA, Run, Study, select
+from recscale.study.study import OF_DATA, Run, Study
 
 METRICS = ("HR@10", "NDCG@10")
-COLUMNS = ["series", "name", "run", "size", "seed", "x", "y", "lo", "hi"]
 N_LABEL = "$N$, non-embedding parameters"
-
-
-@dataclass(frozen=True)
-class Tables:
-    """What figures are drawn from: the study and the content of its results folder."""
-
-    study: Study
-    points: pd.DataFrame
-    curves: pd.DataFrame
-    references: Mapping[str, Any]
-    fits: Mapping[str, Fit]
-
-    def laws(self, x: str) -> list[str]:
-        """Names of the laws of test loss against x."""
-        return [k for k, v in self.study.laws.items() if (v.x, v.y) == ({"x": x}, "test_loss")]
-
-    def selected(self, *laws: str) -> set[str]:
-        """Names of the runs that any of these laws is about."""
-        return {run for law in laws for run in select(self.study.laws[law], self.study.runs)}
-
-    def tuned(self) -> pd.DataFrame:
-        """Of runs that differ in nothing but the learning rate, the one of lowest valid loss."""
-        same = [field.name for field in fields(Run) if field.name != "learning_rate"]
-        best = self.points.sort_values("valid_loss", kind="stable").drop_duplicates(same)
-        return best.sort_index()
-
-    def drawn(self, more: pd.DataFrame, laws: Sequence[str]) -> pd.DataFrame:
-        """The runs of these laws, and `more`."""
-        runs = self.selected(*laws) | set(more["run"])
-        return self.points[self.points["run"].isin(runs)]
 
 
 Drawn = tuple[Figure, pd.DataFrame]
 
 
-def loss_vs_n(tables: Tables) -> Drawn:
+def loss_vs_n(tables: content.Results) -> Drawn:
     """Test loss against N: runs on all the data, laws, held-out predictions, E, references."""
     laws = tables.laws("N")
-    runs = tables.drawn(_full(tables.tuned()), laws)
-    parts = [_law(law, tables.fits[law], with_e=True) for law in laws]
-    parts = [_runs(tables, runs, "N", "test_loss", laws), *parts, _references(tables, "loss")]
+    runs = tables.drawn(content.full(tables.tuned()), laws)
+    parts = [content.law(law, tables.fits[law], with_e=True) for law in laws]
+    parts = [content.runs(tables, runs, "N", "test_loss", laws), *parts, content.references(tables, "loss")]
     table = pd.concat(parts)
     lines = marks.rows(table, "reference", "irreducible_loss")
     ranges = marks.ranges(table, [row.y for row in lines])
@@ -96,48 +64,52 @@ def loss_vs_n(tables: Tables) -> Drawn:
             axis.set_yticks([row.y for row in inside], [f"{row.y:.2f}" for row in inside])
     marks.break_axis(axes)
     marks.log_x(axes, table, N_LABEL)
-    handles = _law_handles(table, tables.fits, colours) + _run_handles(table, single)
-    _finish(figure, tables, "Test loss and model size", table, handles, notes=_summaries(tables, laws))
-    return figure, _named(table, "N", "test_loss")
+    handles = content.law_handles(table, tables.fits, colours) + content.run_handles(table, single)
+    content.finish(
+        figure, tables, "Test loss and model size", table, handles, notes=content.summaries(tables, laws)
+    )
+    return figure, content.named(table, "N", "test_loss")
 
 
-def loss_vs_d(tables: Tables) -> Drawn:
+def loss_vs_d(tables: content.Results) -> Drawn:
     """Test loss against D, one colour a size, with the laws in D.
 
     Only runs that differ in nothing else from one on another amount of data, unless there is none. Of one
     axis of the data: of users where there are some, else of time; cut histories keep D and are no points.
     """
-    laws, tuned, inks = tables.laws("D"), tables.tuned(), _inks(tables)
+    laws, tuned, inks = tables.laws("D"), tables.tuned(), content.inks(tables)
     full = tuned["data_fraction"] == 1
     shown = "users" if (tuned.loc[~full, "data_axis"] == "users").any() else "time"
     tuned = tuned[full | (tuned["data_axis"] == shown)]
     same = [field.name for field in fields(Run) if field.name not in OF_DATA]
     several = tuned[tuned.groupby(same, dropna=False)["D"].transform("nunique") > 1]
     runs = tables.drawn(tuned if several.empty and not laws else several, laws)
-    parts = [_law(law, tables.fits[law], with_e=False) for law in laws]
-    table = pd.concat([_runs(tables, runs, "D", "test_loss", laws), *parts])
+    parts = [content.law(law, tables.fits[law], with_e=False) for law in laws]
+    table = pd.concat([content.runs(tables, runs, "D", "test_loss", laws), *parts])
     colours = {}
     for law in laws:
         sizes = {tables.study.runs[run].size for run in tables.selected(law)}
         colours[law] = inks[sizes.pop()] if len(sizes) == 1 else "black"
     figure, axis = marks.loss_panel(table, "test loss (nats)")
     marks.draw_laws(axis, table, tables.fits, colours)
-    marks.draw_runs(axis, table, _by_run(table, inks))
+    marks.draw_runs(axis, table, content.by_run(table, inks))
     marks.log_x([axis], table, "$D$, training targets available")
-    handles = _law_handles(table, tables.fits, {}) + _run_handles(table, marks.GREY)
-    _finish(figure, tables, "Test loss and data", table, handles, inks, _summaries(tables, laws))
-    return figure, _named(table, "D", "test_loss")
+    handles = content.law_handles(table, tables.fits, {}) + content.run_handles(table, marks.GREY)
+    content.finish(
+        figure, tables, "Test loss and data", table, handles, inks, content.summaries(tables, laws)
+    )
+    return figure, content.named(table, "D", "test_loss")
 
 
-def learning_curves(tables: Tables) -> Drawn:
+def learning_curves(tables: content.Results) -> Drawn:
     """Valid and train loss by epoch, one colour a size: all the data, first seed.
 
     Of several such runs of a size, the one of the lowest valid loss.
     """
-    full, inks = _full(tables.tuned()), _inks(tables)
+    full, inks = content.full(tables.tuned()), content.inks(tables)
     first = full[full["seed"] == full.groupby("size")["seed"].transform("min")]
     best = first.sort_values("valid_loss", kind="stable").drop_duplicates("size").sort_index()
-    table = _runs(tables, best, "chosen_epoch", "valid_loss")
+    table = content.runs(tables, best, "chosen_epoch", "valid_loss")
     table["series"] = table["series"].replace("run", "chosen_epoch")
     ends = table.loc[table["series"] == "chosen_epoch", "run"]
     curves = tables.curves[tables.curves["run"].isin(ends)] if len(ends) else pd.DataFrame()
@@ -145,7 +117,7 @@ def learning_curves(tables: Tables) -> Drawn:
     parts = [table]
     for series in ("valid_loss", "train_loss") if len(curves) else ():
         part = curves.rename(columns={"epoch": "x", series: "y"}).assign(series=series, name="")
-        parts.append(part.reindex(columns=COLUMNS))
+        parts.append(part.reindex(columns=content.COLUMNS))
     table = pd.concat(parts)
     figure, axis = marks.loss_panel(table, "loss (nats)")
     short = not table["x"].max() > 2  # one epoch makes no line
@@ -163,24 +135,24 @@ def learning_curves(tables: Tables) -> Drawn:
     axis.set_xlabel("epoch")
     looks["chosen"] = dot | {"label": "chosen epoch"}
     handles = [Line2D([], [], color=marks.GREY, **look) for look in looks.values()]
-    _finish(figure, tables, "Learning curves", table, handles, inks)
-    return figure, _named(table, "epoch", "loss")
+    content.finish(figure, tables, "Learning curves", table, handles, inks)
+    return figure, content.named(table, "epoch", "loss")
 
 
-def loss_vs_epochs(tables: Tables) -> Drawn:
+def loss_vs_epochs(tables: content.Results) -> Drawn:
     """Test loss against the epochs trained, one colour a size: finished points and points of curves.
 
     All the data; each run whose `test_epochs` were measured, or that ended there.
     """
-    inks, full = _inks(tables), set(_full(tables.tuned())["run"])
-    curves = tables.curves if len(tables.curves) else pd.DataFrame(columns=[*COLUMNS, "finished"])
+    inks, full = content.inks(tables), set(content.full(tables.tuned())["run"])
+    curves = tables.curves if len(tables.curves) else pd.DataFrame(columns=[*content.COLUMNS, "finished"])
     rows = curves[curves["run"].isin(full)].rename(columns={"epoch": "x", "test_loss": "y"})
     ends = tables.points[tables.points["run"].isin(full)]
     ends = ends.assign(x=ends["epochs"], y=ends["test_loss"], finished=True)
     ends = ends[ends["chosen_epoch"] == ends["epochs"]]  # else the test is of an earlier epoch
     rows = pd.concat([rows.dropna(subset="y"), ends]).drop_duplicates(["run", "x"])
     rows = rows.assign(name="", series=np.where(rows["finished"], "finished", "curve"))
-    table = rows.sort_values(["size", "x"]).reindex(columns=COLUMNS)
+    table = rows.sort_values(["size", "x"]).reindex(columns=content.COLUMNS)
     figure, axis = marks.loss_panel(table, "test loss (nats)")
     looks: dict[str, dict[str, Any]] = {
         "finished": {"marker": "o", "ms": 5, "label": "finished: rate at zero"},
@@ -195,26 +167,26 @@ def loss_vs_epochs(tables: Tables) -> Drawn:
     axis.minorticks_off()
     axis.set_xlabel("epochs")
     handles = [Line2D([], [], color=marks.GREY, linestyle="", **look) for look in looks.values()]
-    _finish(figure, tables, "Repetition of the data", table, handles, inks)
-    return figure, _named(table, "epochs", "test_loss")
+    content.finish(figure, tables, "Repetition of the data", table, handles, inks)
+    return figure, content.named(table, "epochs", "test_loss")
 
 
-def metrics_vs_n(tables: Tables) -> Drawn:
+def metrics_vs_n(tables: content.Results) -> Drawn:
     """HR@10 and NDCG@10 of test against N, a panel each, with references; a colour a number of epochs."""
-    parts, runs = [], _full(tables.tuned())
+    parts, runs = [], content.full(tables.tuned())
     epochs = dict(zip(sorted(set(runs["epochs"])), OKABE_ITO * len(runs), strict=False))
     inks = dict(zip(runs["run"], runs["epochs"].map(epochs), strict=True))
     figure = Figure(figsize=(4.2, 4.0), layout="constrained")
     axes = figure.subplots(2, sharex=True)
     for axis, metric in zip(axes, METRICS, strict=True):
-        part = pd.concat([_runs(tables, runs, "N", metric), _references(tables, metric)])
+        part = pd.concat([content.runs(tables, runs, "N", metric), content.references(tables, metric)])
         axis.set_ylim(0, 1.08 * max([0.01, *part["y"].dropna()]))
         marks.draw_runs(axis, part, inks)
         marks.draw_lines(axis, marks.rows(part, "reference"), "{:.3f}", 0.16, {})
         axis.set_ylabel(f"test {metric}")
         parts.append(part.assign(metric=metric))
     marks.log_x(axes, part, N_LABEL)
-    handles = _run_handles(part, OKABE_ITO[0])
+    handles = content.run_handles(part, OKABE_ITO[0])
     if len(epochs) > 1:
         look: dict[str, Any] = {"marker": "o", "ms": 5, "linestyle": ""}
         words = {n: f"{n} epoch" + "s" * (n > 1) for n in epochs}
@@ -222,14 +194,14 @@ def metrics_vs_n(tables: Tables) -> Drawn:
             *(Line2D([], [], color=ink, label=words[n], **look) for n, ink in epochs.items()),
             *handles,
         ]
-    _finish(figure, tables, "Full ranking and model size", part, handles)
-    return figure, _named(pd.concat(parts), "N", "value")
+    content.finish(figure, tables, "Full ranking and model size", part, handles)
+    return figure, content.named(pd.concat(parts), "N", "value")
 
 
-def learning_rates(tables: Tables) -> Drawn:
+def learning_rates(tables: content.Results) -> Drawn:
     """Valid loss against learning rate, one colour a size; the best rate of each marked."""
-    full, inks = _full(tables.points), _inks(tables)
-    table = _runs(tables, full, "learning_rate", "valid_loss")
+    full, inks = content.full(tables.points), content.inks(tables)
+    table = content.runs(tables, full, "learning_rate", "valid_loss")
     # Runs share a line only where nothing but rate and seed differs; it joins the means of seeds.
     same = [field.name for field in fields(Run) if field.name not in ("learning_rate", "seed")]
     parts = [table]
@@ -241,13 +213,13 @@ def learning_rates(tables: Tables) -> Drawn:
             best = mean.loc[[mean["y"].idxmin()]]
             edge = best["x"].item() in (tried["x"].min(), tried["x"].max())
             parts += [mean, best.assign(series="lowest_at_edge" if edge else "lowest")]
-    table = pd.concat(parts).reindex(columns=COLUMNS)
+    table = pd.concat(parts).reindex(columns=content.COLUMNS)
     figure, axis = marks.loss_panel(table, "valid loss, chosen epoch (nats)")
     for _, rows in table[table["series"] == "mean"].groupby("name", sort=False):
         axis.plot(rows["x"], rows["y"], color=inks[rows["size"].iloc[0]], linewidth=1)
-    marks.draw_runs(axis, table, _by_run(table, inks), 3.5)
+    marks.draw_runs(axis, table, content.by_run(table, inks), 3.5)
     star: dict[str, Any] = {"marker": "*", "ms": 9, "mec": "black", "mew": 0.7, "linestyle": ""}
-    handles = _run_handles(table, marks.GREY)
+    handles = content.run_handles(table, marks.GREY)
     labels = {"lowest": "lowest", "lowest_at_edge": "lowest, at the end\nof the rates"}
     for series, label in labels.items():
         for row in marks.rows(table, series):
@@ -258,11 +230,11 @@ def learning_rates(tables: Tables) -> Drawn:
             handles.append(Line2D([], [], mfc=face, label=label, **star))
     marks.log_x([axis], table, "peak learning rate of Adam")
     notes = [] if len(parts) > 1 else ["No size finished at more than one rate: no lowest to mark"]
-    _finish(figure, tables, "Learning rates", table, handles, inks, notes)
-    return figure, _named(table, "learning_rate", "valid_loss")
+    content.finish(figure, tables, "Learning rates", table, handles, inks, notes)
+    return figure, content.named(table, "learning_rate", "valid_loss")
 
 
-def exponents(tables: Tables) -> Drawn:
+def exponents(tables: content.Results) -> Drawn:
     """The exponents of all laws of the study with their intervals, a row each."""
     rows: list[dict[str, Any]] = []
     for name, fit in tables.fits.items():
@@ -298,19 +270,19 @@ def exponents(tables: Tables) -> Drawn:
     notes = [f"{law}: {fit.status}" for law, fit in tables.fits.items() if fit.status is not Status.CONVERGED]
     if notes:
         notes = ["; ".join(notes) + (" (open, dotted: read with care)" if len(table) else "")]
-    _finish(figure, tables, "Exponents", table.assign(series="", run=""), [], notes=notes)
+    content.finish(figure, tables, "Exponents", table.assign(series="", run=""), [], notes=notes)
     return figure, table
 
 
-def loss_to_metric(tables: Tables) -> Drawn:
+def loss_to_metric(tables: content.Results) -> Drawn:
     """HR@10 and NDCG@10 of test against the test loss, a panel each, with the maps that a forecast uses."""
-    inks, parts, notes = _inks(tables), [], []
+    inks, parts, notes = content.inks(tables), [], []
     figure = Figure(figsize=(5.2, 4.4), layout="constrained")
     axes = figure.subplots(2, sharex=True)
     popularity = tables.references["popularity"]["test"]["loss"]
     runs = tables.points[np.isfinite(tables.points["test_loss"])]
     for axis, metric in zip(axes, METRICS, strict=True):
-        part = _runs(tables, runs, "test_loss", metric)
+        part = content.runs(tables, runs, "test_loss", metric)
         try:
             found = fit_map(metric, part["x"], part["y"], popularity)
         except InputError as error:  # too few runs: a figure of what there is
@@ -320,11 +292,11 @@ def loss_to_metric(tables: Tables) -> Drawn:
             lo, hi = found.interval(at, 0.9)
             line = pd.DataFrame({"x": at, "y": found.predict(at), "lo": lo, "hi": hi}).assign(series="map")
             part.loc[part["x"] > found.threshold, "series"] = "held_out"  # drawn open
-            part = pd.concat([part, line.reindex(columns=COLUMNS)])
+            part = pd.concat([part, line.reindex(columns=content.COLUMNS)])
             axis.plot(at, line["y"], color=marks.GREY, zorder=2)
             axis.fill_between(at, lo, hi, color=marks.GREY, alpha=0.2, lw=0)
             notes.append(f"{metric}: {found.runs} runs, error of a run left out {100 * found.error:.1f} %")
-        marks.draw_runs(axis, part, _by_run(part, inks))
+        marks.draw_runs(axis, part, content.by_run(part, inks))
         part["series"] = part["series"].replace("held_out", "not_used")
         axis.set_ylim(0, 1.08 * max([0.01, *part["y"].dropna()]))
         axis.set_ylabel(f"test {metric}")
@@ -336,11 +308,11 @@ def loss_to_metric(tables: Tables) -> Drawn:
         label = "nearer popularity,\nnot used"
         band.append(Line2D([], [], marker="o", mfc="none", mec=marks.GREY, ms=5, linestyle="", label=label))
     handles = band if (table["series"] == "map").any() else []
-    _finish(figure, tables, "From loss to ranking", table, handles, inks, notes)
-    return figure, _named(table, "test_loss", "value")
+    content.finish(figure, tables, "From loss to ranking", table, handles, inks, notes)
+    return figure, content.named(table, "test_loss", "value")
 
 
-FIGURES: dict[str, Callable[[Tables], Drawn]] = {
+FIGURES: dict[str, Callable[[content.Results], Drawn]] = {
     "loss_vs_n": loss_vs_n,
     "loss_vs_d": loss_vs_d,
     "learning_curves": learning_curves,
@@ -373,135 +345,5 @@ def draw(name: str, study: Study, results: Path, out: Path) -> None:
     references = read_json(results / "references.json", *marks.REFERENCES)
     fits = {law: Fit.read(results / "laws" / f"{law}.json") for law in study.laws}
     with matplotlib.rc_context(STYLE):
-        figure, table = FIGURES[name](Tables(study, points, curves, references, fits))
+        figure, table = FIGURES[name](content.Results(study, points, curves, references, fits))
         save(figure, table, out)
-
-
-# --- what is drawn: rows of one table ---
-
-
-def _full(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs on all the data, or on the largest share of it that the study has."""
-    return runs[runs["data_fraction"] == runs["data_fraction"].max()]
-
-
-def _runs(tables: Tables, runs: pd.DataFrame, x: str, y: str, laws: Sequence[str] = ()) -> pd.DataFrame:
-    """One row a run; series: fitted, held_out, run (in no law that has a line) or diverged."""
-    table = runs.assign(series="run", name="", x=runs[x].astype(float), y=runs[y].astype(float))
-    for law in laws:
-        fit = tables.fits[law]
-        if fit.status in marks.LINE:
-            mine = table["run"].isin(tables.selected(law)) & (table["name"] == "")
-            held = table["x"].isin([entry["x"] for entry in fit.held_out])
-            table.loc[mine, "name"] = law
-            table.loc[mine, "series"] = np.where(held[mine], "held_out", "fitted")
-    table.loc[~np.isfinite(table["y"]), "series"] = "diverged"
-    return table.reindex(columns=COLUMNS)
-
-
-def _law(name: str, fit: Fit, with_e: bool) -> pd.DataFrame:
-    """A fit's curve with its band, its predictions and, where the runs bound it, E."""
-    rows: list[tuple[Any, ...]] = []
-    if fit.status in marks.LINE and fit.band and fit.parameters:
-        curve = zip(*(fit.band[key] for key in ("x", "mid", "lo", "hi")), strict=True)
-        rows += [("line", *point) for point in curve]
-        rows += [("predicted", h["x"], h["predicted"], *h["interval"]) for h in fit.held_out]
-        ends = fit.intervals.get("E", [None, None])  # not every form has one
-        if with_e and fit.status is Status.CONVERGED and None not in ends:
-            rows.append(("irreducible_loss", None, fit.parameters["E"], *ends))
-    table = pd.DataFrame(rows, columns=["series", "x", "y", "lo", "hi"]).assign(name=name)
-    return table.reindex(columns=COLUMNS).astype(dict.fromkeys(("x", "y", "lo", "hi"), float))
-
-
-def _references(tables: Tables, metric: str) -> pd.DataFrame:
-    rows = [("reference", name, tables.references[name]["test"][metric]) for name in marks.REFERENCES]
-    return pd.DataFrame(rows, columns=["series", "name", "y"]).reindex(columns=COLUMNS)
-
-
-def _named(table: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """The table as its CSV has it: quantities under their own names."""
-    return table.rename(columns={"x": x, "y": y}).reset_index(drop=True)
-
-
-def _inks(tables: Tables) -> dict[str, Any]:
-    """A colour a size, from small N to large, the same in all figures of the study."""
-    ladder = tables.points.drop_duplicates("size").sort_values(["N", "n_layers"])["size"]
-    # The light end of the map is left out: it vanishes on paper.
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(ladder)))
-    return dict(zip(ladder, colours, strict=True))
-
-
-def _by_run(table: pd.DataFrame, inks: Mapping[str, Any]) -> dict[str, Any]:
-    return {row.run: inks[row.size] for row in marks.rows(table, "run", "fitted", "held_out")}
-
-
-# --- legends and notes ---
-
-
-def _run_handles(table: pd.DataFrame, ink: Any) -> list[Any]:
-    """Which symbol is which seed, where there are several, and what the other symbols mean."""
-    series, markers = set(table["series"]), marks.seeds(table)
-    looks = [(f"seed {seed}", marker, marks.GREY) for seed, marker in markers.items() if len(markers) > 1]
-    looks += [("held out", "o", "none")] if "held_out" in series else []
-    looks += [("predicted", "x", "none")] if "predicted" in series else []
-    looks += [("in no law", "o", ink)] if {"run", "fitted"} <= series else []
-    return [
-        Line2D([], [], marker=marker, mfc=face, mec=marks.GREY, ms=5, linestyle="", label=label)
-        for label, marker, face in looks
-    ]
-
-
-def _law_handles(table: pd.DataFrame, fits: Mapping[str, Fit], colours: Mapping[str, Any]) -> list[Any]:
-    """A line and a band for each law; without colours, for each status (the colour is the size)."""
-    handles: dict[str, Any] = {}
-    for law in dict.fromkeys(table.loc[table["series"] == "line", "name"]):
-        fit, ink = fits[law], colours.get(law, marks.GREY)
-        status = "" if fit.status is Status.CONVERGED else f" ({fit.status})".replace("_", " ")
-        label = (law if colours else "fit") + status
-        handles[label] = Line2D([], [], color=ink, linestyle=marks.LINE[fit.status], label=label)
-        if fit.sigma is not None:
-            label = f"{100 * fit.level:g} % interval"
-            handles.setdefault(label, Patch(color=ink, alpha=0.2, linewidth=0, label=label))
-    return list(handles.values())
-
-
-def _summaries(tables: Tables, laws: Sequence[str]) -> list[str]:
-    if len(laws) > 3:
-        return ["; ".join(f"{law}: {tables.fits[law].status}" for law in laws)]
-    return [summary(tables.fits[law]) for law in laws]
-
-
-def _finish(
-    figure: Figure, tables: Tables, title: str, table: pd.DataFrame, handles: Sequence[Any],
-    inks: Mapping[str, Any] | None = None, notes: Sequence[str] = (),
-) -> None:  # fmt: skip
-    """Title, legend outside the panels; below them the notes and the runs that diverged."""
-    title, rows = f"{title}, {tables.study.dataset}", 0
-    diverged = table["series"] == "diverged"
-    if inks:
-        n, shown = tables.points.groupby("size")["N"].first(), set(table.loc[~diverged, "size"])
-        sizes = {f"{size} ({n[size]:,})": ink for size, ink in inks.items() if size in shown}
-        lines = [Line2D([], [], color=ink, lw=3, label=text) for text, ink in sizes.items()]
-        place: dict[str, Any] = {
-            "loc": "outside right upper",
-            "alignment": "left",
-            "title": "size ($N$)",
-        }
-        figure.legend(handles=[*lines, *handles], **place)
-    elif handles:
-        longest = max(len(handle.get_label()) for handle in handles)
-        columns = max(1, min(len(handles), int(figure.get_figwidth() * 15) // (longest + 6)))
-        rows = -(-len(handles) // columns)
-        # As the legend's own, the title cannot collide with it.
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns, title=title)
-    if inks or not handles:
-        figure.axes[0].set_title(title)
-    lost = list(table.loc[diverged, "run"])
-    if lost:
-        names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
-        plural = "s" if len(lost) > 1 else ""
-        notes = [*notes, f"Diverged, not drawn: {len(lost)} run{plural} ({names})"]
-    width = int(figure.get_figwidth() * 18)
-    wrapped = [line for note in notes for line in textwrap.wrap(note.replace(" %", "\u00a0%"), width)]
-    figure.supxlabel("\n".join(wrapped), x=0.02, ha="left", fontsize=7.5)
-    figure.set_figheight(figure.get_figheight() + 0.16 * rows + 0.13 * len(wrapped))
