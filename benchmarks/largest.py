@@ -16,7 +16,8 @@ from pathlib import Path
 
 import polars
 
-from recscale.study.study import Run
+from recscale.next_item.problem import NextItem
+from recscale.study.run import Run
 from recscale.train import loop
 from recscale.train.train import train
 
@@ -32,13 +33,13 @@ def main() -> None:
     users = users.with_columns(sample_rank=polars.int_range(USERS))  # all of them are in the sample
     users.write_parquet(part / "sequences.parquet")
     (part / "stats.json").write_text((data / "stats.json").read_text())
-    run = Run(
-        "ml-1m", 48, 1200, 2e-4, n_heads=24, epochs=1, batch_size=WINDOWS, dropout=0.0, warmup=0.5,
-        data_fraction=1.0,
+    run = Run.of(
+        "ml-1m", n_layers=48, d_model=1200, learning_rate=2e-4, n_heads=24, batch_size=WINDOWS,
+        dropout=0.0, warmup=0.5,
     )  # fmt: skip
     loop.LOG_EVERY = 1
     begun = time.perf_counter()
-    train(run, part, out / "run", threads, lambda line: print(line, flush=True))
+    train(run, NextItem.load(run, part), out / "run", threads, lambda line: print(line, flush=True))
     for line in (out / "run" / "log.jsonl").read_text().splitlines():
         row = json.loads(line)
         print(f"step {row['step']}: mean train loss so far {row['train_loss']:.3f}")

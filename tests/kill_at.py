@@ -15,8 +15,10 @@ import torch
 import torch._dynamo  # once here, not in every child
 
 from recscale import files
-from recscale.study import study
-from recscale.train import loop, train
+from recscale.next_item import problem
+from recscale.study.run import Run
+from recscale.train import loop
+from runs import train
 
 loop.SAVE_EVERY, loop.SAVE_SHARE = 0.0, 1e9  # a checkpoint after every step
 torch.set_num_threads(1)
@@ -58,7 +60,7 @@ def half_written(count):
 
 MOMENTS = {
     "step": lambda n: kill_on(loop.Trainer, "_gradients", n),
-    "evaluation": lambda n: kill_on(loop, "evaluate", n, after=True),
+    "evaluation": lambda n: kill_on(problem, "evaluate", n, after=True),
     "switch": lambda n: kill_on(loop.Trainer, "_switch_if_converged", n),
     "saved": lambda n: kill_on(loop.Trainer, "_save", n, after=True),
     "writing": half_written,
@@ -74,7 +76,7 @@ def child(spec, data, out, moment):
     kind, _, count = moment.partition(":")
     if kind in MOMENTS:
         MOMENTS[kind](int(count))
-    train.train(study.Run.from_spec(spec), data, out, 1, lambda line: print(line, flush=True))
+    train(Run.from_spec(spec), data, out, 1, lambda line: print(line, flush=True))
     os._exit(0)
 
 

@@ -8,7 +8,7 @@ from conftest import log_of, prepared
 from recscale.next_item import sequences
 from recscale.next_item.models.decoder import Decoder
 from recscale.next_item.tasks.cases import Inputs, Trained
-from recscale.study.study import Run
+from runs import run_of
 
 
 def inputs_of(rows, width=7):
@@ -28,7 +28,7 @@ def trained_on(folder, max_len=12, seed=0, **settings):
     """A random model on the data of a folder."""
     data = sequences.load(folder)
     torch.manual_seed(seed)
-    run = Run("x", 2, 8, 0.1, n_heads=2, max_len=max_len, stride=max_len, **settings)
+    run = run_of("x", 2, 8, 0.1, n_heads=2, max_len=max_len, stride=max_len, **settings)
     return Trained(run, Decoder(data.n_items, 2, 8, 2, max_len), data, folder)
 
 
@@ -47,7 +47,7 @@ class Successor(nn.Module):
 
 def successor(folder, **settings):
     data = sequences.load(folder)
-    return Trained(Run("x", 1, 8, 0.1, **settings), Successor(data.n_items), data, folder)
+    return Trained(run_of("x", 1, 8, 0.1, **settings), Successor(data.n_items), data, folder)
 
 
 def long_users(folder):

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from recscale.cluster import attempt
-from recscale.study.study import Run
+from runs import run_of
 
-SPEC = Run("x", 1, 8, 0.1).spec()
+SPEC = run_of("x", 1, 8, 0.1).spec()
 ENV = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
 
 
@@ -73,7 +73,7 @@ def test_another_failure_or_another_spec_is_tried(out):
     assert not (out / "failed.json").exists()
     assert tried(out, "raise KeyError('x')") == 1
     assert attempt.failed(out, SPEC)
-    assert attempt.failed(out, Run("x", 1, 16, 0.1).spec()) is None
+    assert attempt.failed(out, run_of("x", 1, 16, 0.1).spec()) is None
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_who_is_killed_gets_more_memory_four_times(out):
 def test_an_attempt_that_ended_without_a_word_counts_as_killed(out):
     """SLURM kills all of a job at once, maybe before its training has begun."""
     code = (
-        "import sys; from pathlib import Path; from recscale.attempt import attempt;"
+        "import sys; from pathlib import Path; from recscale.cluster.attempt import attempt;"
         "kill = 'import os; os.kill(os.getppid(), 9)';"
         f"attempt([sys.executable, '-c', kill], {SPEC!r}, Path({str(out)!r}), Path({str(out)!r}, 'a.log'),"
         " 1, print)"
@@ -170,7 +170,7 @@ SLOW = (
 def stopped(out, tmp_path, code, environment=ENV, saved="", kill=os.killpg):
     """Output and exit code of an attempt whose processes all get SIGTERM, as SLURM sends it."""
     script = (
-        "import sys; from pathlib import Path; from recscale.attempt import attempt;"
+        "import sys; from pathlib import Path; from recscale.cluster.attempt import attempt;"
         f"sys.exit(attempt([sys.executable, '-c', {SLOW.format(code=code)!r}], {SPEC!r}, Path({str(out)!r}),"
         f" Path({str(tmp_path / 'a.log')!r}), 1, lambda line: print(line, flush=True)))"
     )

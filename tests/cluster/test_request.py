@@ -12,30 +12,30 @@ from hypothesis import strategies as st
 from recscale.cluster import request
 from recscale.cluster.request import Limits
 from recscale.errors import InputError
-from recscale.plan import cost
-from recscale.study.study import Run
+from recscale.plan import cost, devices
+from runs import run_of
 
 DATA = cost.Counts(6040, 3700, 921_689)
-SMALL = Run("x", 2, 64, 0.01, n_heads=2, epochs=3)
-LARGE = Run("x", 24, 1024, 0.01, n_heads=8, epochs=30, batch_size=512)
+SMALL = run_of("x", 2, 64, 0.01, n_heads=2, epochs=3)
+LARGE = run_of("x", 24, 1024, 0.01, n_heads=8, epochs=30, batch_size=512)
 A100 = Limits("A100-80GB", max_gpus=8, max_minutes=1440, max_mem_mb=500_000)
 
 
 def test_a_small_run_on_a_gpu():
     asked = request.request(SMALL, DATA, A100)
     assert (asked.gpus, asked.processes) == (1, 1)
-    device = cost.DEVICES["A100-80GB"]
-    minutes = cost.run_seconds(device, cost.computed(device, 1, 1, {}), SMALL, DATA) / 60
+    device = devices.DEVICES["A100-80GB"]
+    minutes = cost.run_seconds(device, devices.computed(device, 1, 1, {}), SMALL, DATA) / 60
     assert minutes < asked.minutes <= 2 * minutes + 11
     assert asked.mem_mb > request.LEAST_MB
 
 
 def test_more_gpus_only_where_one_is_not_enough():
     """Time decides for the large run: the smallest number that ends within the limit."""
-    device = cost.DEVICES["A100-80GB"]
+    device = devices.DEVICES["A100-80GB"]
 
     def planned(n):
-        seconds = cost.run_seconds(device, cost.computed(device, n, 1, {}), LARGE, DATA)
+        seconds = cost.run_seconds(device, devices.computed(device, n, 1, {}), LARGE, DATA)
         return math.ceil(2 * seconds / 60) + 10
 
     for limit in (planned(1), planned(2), planned(4)):
@@ -51,9 +51,9 @@ def test_more_gpus_only_where_one_is_not_enough():
 
 
 def test_memory_decides_too():
-    wide = dataclasses.replace(LARGE, batch_size=8192, epochs=1)
-    device = cost.DEVICES["A100-80GB"]
-    bytes_of = {n: cost.run_bytes(wide, DATA, cost.computed(device, n, 1, {})) for n in (1, 2, 4, 8)}
+    wide = LARGE.but(batch_size=8192, epochs=1)
+    device = devices.DEVICES["A100-80GB"]
+    bytes_of = {n: cost.run_bytes(wide, DATA, devices.computed(device, n, 1, {})) for n in (1, 2, 4, 8)}
     assert bytes_of[1] > device.memory > bytes_of[8]
     asked = request.request(wide, DATA, dataclasses.replace(A100, max_minutes=10**6))
     assert asked.gpus == min(n for n, size in bytes_of.items() if size <= device.memory)
@@ -62,7 +62,7 @@ def test_memory_decides_too():
 def test_without_gpus_the_whole_memory_is_asked_for():
     asked = request.request(SMALL, DATA, Limits())
     assert (asked.gpus, asked.processes) == (0, 1)
-    needs = cost.run_bytes(SMALL, DATA, cost.computed(request.CORE, 1, 1, {}))
+    needs = cost.run_bytes(SMALL, DATA, devices.computed(request.CORE, 1, 1, {}))
     assert asked.mem_mb * 1e6 > 1.2 * needs
 
 
@@ -75,7 +75,7 @@ def test_without_gpus_the_whole_memory_is_asked_for():
     memory=st.integers(0, 10**6),
 )
 def test_limits_hold_and_more_attempts_ask_for_no_less(epochs, attempt, kills, gpus, minutes, memory):
-    run = dataclasses.replace(SMALL, epochs=epochs)
+    run = SMALL.but(epochs=epochs)
     limits = Limits("H100" if gpus else "core", gpus, minutes, memory)
     asked = request.request(run, DATA, limits, attempt, kills)
     assert asked.gpus <= gpus
@@ -123,7 +123,8 @@ def test_a_part_of_a_profile_is_one_line():
 def test_what_snakemake_imports_is_light():
     """Every job of a cluster reads the rules again."""
     code = (
-        "import sys; from recscale import attempt, cost, request, schema, study;"
+        "import sys; from recscale.cluster import attempt, request; from recscale.plan import cost;"
+        "from recscale.study import schema, study;"
         "print({'torch', 'pandas', 'numpy', 'polars', 'pyarrow'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from scipy.optimize import least_squares, minimize
 from scipy.stats import f as f_distribution
 
 from recscale.laws import fit as module
-from recscale.laws import forms, solver
+from recscale.laws import forms, intervals, solver
 from recscale.laws.fit import fit_law
 from recscale.laws.result import MEANING, Fit, Status
 from recscale.laws.words import summary
@@ -135,7 +135,7 @@ def test_predicted_value_far_beyond_the_runs_has_its_full_profile(seed):
         size = np.abs(np.log(value - gap + gap * (far / SIZES) ** alpha) - np.log(y))
         return np.where(size <= 1e-3, size**2 / 2, 1e-3 * (size - 5e-4)).sum()
 
-    rise = solver.rise(found.sigma, 1e-3, 0.9, len(SIZES) - 3)
+    rise = intervals.rise(found.sigma, 1e-3, 0.9, len(SIZES) - 3)
     fitted = found.parameters
     gap = (fitted["X0"] / far) ** fitted["alpha"]
     least = cost(fitted["E"] + gap, gap, fitted["alpha"])

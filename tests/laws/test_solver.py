@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import f as f_distribution
 
-from recscale.laws import forms, solver
+from recscale.laws import forms, intervals, solver
 from recscale.laws.solver import Pull, Runs
 
 SIZES = np.array([768, 768, 1536, 3072, 6144, 12288, 24576, 98304], dtype=float)
@@ -70,4 +70,4 @@ def test_rise_has_the_moments_of_huber_psi(sigma):
     noise = sigma * np.random.default_rng(0).standard_normal(1_000_000)
     ratio = np.mean(np.clip(noise, -1e-3, 1e-3) ** 2) / np.mean(np.abs(noise) < 1e-3)
     quantile = f_distribution.ppf(0.9, 1, 4)
-    assert solver.rise(sigma, 1e-3, 0.9, 4) == pytest.approx(ratio * quantile / 2, rel=0.01)
+    assert intervals.rise(sigma, 1e-3, 0.9, 4) == pytest.approx(ratio * quantile / 2, rel=0.01)

@@ -4,14 +4,14 @@ import torch
 
 from recscale.next_item import sequences
 from recscale.next_item.batches import Batches
-from recscale.study.study import Run
+from runs import run_of
 
 
 @pytest.mark.parametrize("axis", ["users", "history", "time"])
 def test_a_batch_is_the_windows_it_names(small_data, axis):
     data = sequences.load(small_data, with_timestamps=True)
     stride = 1 if axis == "history" else 4
-    run = Run("x", 1, 8, 0.1, max_len=10, stride=stride, data_axis=axis, data_fraction=0.5)
+    run = run_of("x", 1, 8, 0.1, max_len=10, stride=stride, data_axis=axis, data_fraction=0.5)
     windows = sequences.train_windows(data, run, sequences.train_users(data, run))
     batches = Batches(windows, torch.from_numpy(data.items))
     chosen = np.array([3, 0, 11])

@@ -99,9 +99,9 @@ def test_the_full_logits_are_never_there():
 
 MILLION = """
 import resource, torch
-from recscale import execution
-from recscale.loss import cross_entropy_sum
-execution.apply(execution.choose({}, 2))
+from recscale.train import machine
+from recscale.next_item.loss import cross_entropy_sum
+machine.apply(machine.choose({}, 2))
 n_items, d, n = 1_000_000, 64, 3_200
 table = torch.nn.Parameter(0.02 * torch.randn(n_items + 1, d))
 table.grad = torch.zeros_like(table)

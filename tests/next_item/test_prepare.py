@@ -410,7 +410,8 @@ def test_spills_of_a_killed_run_are_removed(tmp_path):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from recscale import interactions, prepare
+from recscale.data import interactions
+from recscale.next_item import prepare
 source = {"format": {"columns": ["item", "user", "rating", "timestamp"]}, "files": [{"file": "x"}]}
 log = interactions.Log("x", [Path(sys.argv[1])], source)
 stats = prepare.prepare(log, {"k_core": 5}, Path(sys.argv[2]), int(sys.argv[3]))

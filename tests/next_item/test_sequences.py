@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from conftest import FrameLog, log_of, prepare, write_dataset
 from recscale.errors import InputError
 from recscale.next_item import sequences
-from recscale.study.study import Run
+from runs import run_of
 
 
 def data_of(lengths, tmp_path):
@@ -77,7 +77,7 @@ AXES = ("users", "history", "time")
 def run_on(axis, fraction, max_len=5, stride=1, data_seed=0):
     """A run on that much of the data; all of it is of axis users."""
     more = {} if fraction == 1 else {"data_axis": axis, "data_seed": data_seed}
-    return Run("x", 1, 8, 0.1, max_len=max_len, stride=stride, data_fraction=fraction, **more)
+    return run_of("x", 1, 8, 0.1, max_len=max_len, stride=stride, data_fraction=fraction, **more)
 
 
 def load_log(log, folder):
@@ -104,12 +104,12 @@ def sample(data, keys, run):
 
 def expected(data, keys, run):
     """The same, one target at a time from the definitions of docs/training.md."""
-    share = Fraction(str(run.data_fraction))
+    share = Fraction(str(run.sample.data_fraction))
     rows = [
         (key, data.timestamps[data.offsets[user] :][: data.train_length[user]].tolist())
         for user, key in enumerate(keys)
     ]
-    if run.data_axis == "time":
+    if run.sample.data_axis == "time":
 
         def inside(moment):
             return [[at for at, second in enumerate(seconds) if second >= moment] for _, seconds in rows]
@@ -122,16 +122,16 @@ def expected(data, keys, run):
         begins = [
             min(x, default=len(seconds)) for x, (_, seconds) in zip(inside(enough[0]), rows, strict=True)
         ]
-    elif run.data_axis == "users":
-        chosen = data.in_fraction(run.data_fraction, run.data_seed)
+    elif run.sample.data_axis == "users":
+        chosen = data.in_fraction(run.sample.data_fraction, run.sample.data_seed)
         begins = [0 if chosen[user] else len(seconds) for user, (_, seconds) in enumerate(rows)]
     else:
         begins = [0] * len(rows)
     found = {}
     for (key, seconds), begin in zip(rows, begins, strict=True):
         for at in range(begin + 1, len(seconds)):
-            length = min(at - begin, run.max_len)
-            if run.data_axis == "history":
+            length = min(at - begin, run.windows.max_len)
+            if run.sample.data_axis == "history":
                 length = math.ceil(share * length)
             found[key, at] = tuple(range(at - length, at))
     return found

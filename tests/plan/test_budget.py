@@ -13,7 +13,8 @@ from recscale.laws.forms import HOFFMANN, MUENNIGHOFF
 from recscale.plan import budget
 from recscale.plan.budget import Data, Rung, choose, rungs, shapes
 from recscale.study import study
-from recscale.study.study import Law, training_flops
+from recscale.study.run import training_flops
+from recscale.study.study import Law
 
 N, D = (part.ravel() for part in np.meshgrid(np.geomspace(1e4, 1e6, 5), np.geomspace(1e6, 1e8, 5)))
 TRUTH = {"E": 1.8, "A": 48.0, "B": 210.0, "alpha": 0.35, "beta": 0.37}
@@ -116,8 +117,8 @@ def test_the_ladder_is_the_sizes_of_the_law_and_lsrms_above_with_exact_costs():
     ladder = shapes(quick, quick.laws["loss_vs_N_and_D"])
     own = list(dict.fromkeys(run.size for run in quick.runs.values()))
     assert [run.size for run in ladder] == [*own, "4x128", "8x128", "12x256", "24x512", "48x1200"]
-    assert {run.data_fraction for run in ladder} == {1.0}
-    assert [run.n_heads for run in ladder[-5:]] == [4, 4, 8, 8, 24]
+    assert {run.sample.data_fraction for run in ladder} == {1.0}
+    assert [run.shape.n_heads for run in ladder[-5:]] == [4, 4, 8, 8, 24]
     made = rungs(ladder, 3700, lambda run: training_flops(run, 3700, 1200, 1000) / 1000)
     assert [rung.n for rung in made] == sorted(rung.n for rung in made)
     assert made[-1].n == 829_440_000

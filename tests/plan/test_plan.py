@@ -21,16 +21,16 @@ from recscale.bench import measure
 from recscale.errors import InputError
 from recscale.next_item.loss import FILL
 from recscale.next_item.models.decoder import Decoder
-from recscale.plan import cost, plan
-from recscale.study import study
-from recscale.study.study import Run
+from recscale.next_item.problem import NextItem
+from recscale.plan import cost, devices, here, plan
+from recscale.study import shapes, study
 from recscale.train import machine
 from recscale.train.loop import Trainer
 from recscale.train.processes import ALONE
-from recscale.train.train import train
+from runs import run_of, train
 
-H100 = cost.DEVICES["H100"]
-RUN = Run("made-up", 2, 48, 0.01, n_heads=4, batch_size=8)
+H100 = devices.DEVICES["H100"]
+RUN = run_of("made-up", 2, 48, 0.01, n_heads=4, batch_size=8)
 SMALL = cost.Counts(200, 30, 4000)
 
 
@@ -40,18 +40,23 @@ def cpu(precision, **more):
     return dataclasses.replace(how, **more)
 
 
+def block(d):
+    """The work of a position in a decoder of one layer."""
+    return shapes.Decoder(1, d).work(50)
+
+
 def trainer(run, n_items, folder, how):
     """A trainer of `run` on full windows."""
-    settings = {"max_len": run.max_len, "n_items": n_items, "seed": 1}
-    data = measure.made_up(settings, 2 * run.batch_size)
-    return Trainer(run, data, np.ones(data.n_users, bool), folder, how, ALONE, print, lambda: None)
+    settings = {"max_len": run.windows.max_len, "n_items": n_items, "seed": 1}
+    data = measure.made_up(settings, 2 * run.course.batch_size)
+    return Trainer(run, NextItem(run, data), folder, how, ALONE, print, lambda: None)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1), (3, 96, 3)])
 def test_parameters_are_the_models(shape):
     (row,) = plan.plan(
-        study.Study("s", "", "x", {"r": Run("x", shape[0], shape[1], 0.1, n_heads=shape[2])}, {}, ()),
-        cost.Counts(100, 1000, 9000), REPO / "none", H100, cost.computed(H100, 1, 1, {}),
+        study.Study("s", "", "x", {"r": run_of("x", shape[0], shape[1], 0.1, n_heads=shape[2])}, {}, ()),
+        cost.Counts(100, 1000, 9000), REPO / "none", H100, devices.computed(H100, 1, 1, {}),
     )  # fmt: skip
     model = Decoder(1000, *shape, 50)
     assert (row["N"], row["parameters"]) == tuple(model.counts().values())
@@ -70,7 +75,7 @@ def test_parameters_are_the_models(shape):
 )
 def test_activations_are_what_torch_saves(more, precision, tmp_path):
     """All storages that autograd keeps but the parameters, in bytes; one position more or less."""
-    run, saved = dataclasses.replace(RUN, **more), {}
+    run, saved = RUN.but(**more), {}
     made = trainer(run, 100, tmp_path, cpu(precision))
     weights = {p.untyped_storage().data_ptr() for p in made.model.parameters()}
 
@@ -80,11 +85,13 @@ def test_activations_are_what_torch_saves(more, precision, tmp_path):
             saved[storage.data_ptr()] = storage  # held, so that no address is used twice
         return tensor
 
-    batch = made.batches.take(np.arange(run.batch_size))
+    batch = made.problem.take(np.arange(run.course.batch_size))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        made.objective(batch.inputs, batch.places, batch.target)
+        made.objective(*batch)
     torch_bytes = sum(storage.nbytes() for storage in saved.values())
-    assert cost.activations(run, run.batch_size, made.how) == pytest.approx(torch_bytes, rel=0.01)
+    assert run.shape.activation_bytes(
+        run.course.batch_size * run.context, run.context, made.how
+    ) == pytest.approx(torch_bytes, rel=0.01)
 
 
 class Traffic(TorchDispatchMode):
@@ -119,9 +126,7 @@ def test_a_layers_bytes_are_those_of_its_operations(precision, tmp_path):
     def layer(d_model, n_heads, batch):
         counted = []
         for n_layers in (1, 2):
-            run = dataclasses.replace(
-                RUN, n_layers=n_layers, d_model=d_model, n_heads=n_heads, batch_size=batch, dropout=0.0
-            )
+            run = RUN.but(n_layers=n_layers, d_model=d_model, n_heads=n_heads, batch_size=batch, dropout=0.0)
             made = trainer(run, 100, tmp_path, cpu(precision))
             with Traffic() as traffic:
                 made._step(made.legs[0])
@@ -129,7 +134,7 @@ def test_a_layers_bytes_are_those_of_its_operations(precision, tmp_path):
         return counted[1] - counted[0]
 
     per_position = (layer(64, 4, 16) - layer(64, 4, 8)) / (8 * 50)
-    formula = 64 * cost.LAYER_BYTES[e] + 4 * 50 * cost.SCORE_BYTES[e]
+    formula = 64 * devices.LAYER_BYTES[e] + 4 * 50 * devices.SCORE_BYTES[e]
     assert formula == pytest.approx(per_position, rel=0.01)
 
 
@@ -139,32 +144,35 @@ def test_the_flops_timed_are_those_of_torch(tmp_path):
     In bfloat16: torch does not count the in-place product of the float32 loss. As many targets as fill the
     loss's chunks: the zeros that fill up a last one are not counted by the plan.
     """
-    how, run = cpu("bfloat16"), dataclasses.replace(RUN, batch_size=32)
-    assert run.batch_size * run.max_len % FILL == 0
+    how, run = cpu("bfloat16"), RUN.but(batch_size=32)
+    assert run.course.batch_size * run.windows.max_len % FILL == 0
     made = trainer(run, 1000, tmp_path, how)
     with FlopCounterMode(display=False) as counter:
         made._step(made.legs[0])
     nothing = (0.0, 0.0)
-    costs = cost.Costs(1.0, nothing, (nothing, nothing), score=0.0, attention=1.0)
-    products = cost.Device("p", "cpu", costs, costs, math.inf, math.inf, 0.0)
-    timed = cost.step_seconds(products, how, run, 1000, run.batch_size * run.max_len) / cost.UNCOUNTED
+    costs = devices.Costs(1.0, nothing, (nothing, nothing), score=0.0, attention=1.0)
+    products = devices.Device("p", "cpu", costs, costs, math.inf, math.inf, 0.0)
+    timed = (
+        cost.step_seconds(products, how, run, 1000, run.course.batch_size * run.windows.max_len)
+        / cost.UNCOUNTED
+    )
     assert timed == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
 def test_assumed_costs_are_narrow_products_and_bytes():
     """By hand, at width 48 and 1000 items: d / (d + NARROW) of the rate of products, and what is moved."""
-    costs, slower = cost.assumed(2, 1e12, 1e11), 1 + cost.NARROW / 48
-    layer = 72 * 48**2 * slower / 1e12 + 48 * cost.LAYER_BYTES[2] / 1e11
-    assert costs.layer_seconds(48) == pytest.approx(layer)
+    costs, slower = devices.assumed(2, 1e12, 1e11), 1 + devices.NARROW / 48
+    layer = 72 * 48**2 * slower / 1e12 + 48 * devices.LAYER_BYTES[2] / 1e11
+    assert costs.position_seconds(block(48)) == pytest.approx(layer)
     assert costs.logit_seconds(48, 1000) == pytest.approx(6 * 48 * slower / 1e12 + 10 / 1e11)
-    assert (costs.score, costs.attention) == (cost.SCORE_BYTES[2] / 1e11, 0.4e12)
+    assert (costs.score, costs.attention) == (devices.SCORE_BYTES[2] / 1e11, 0.4e12)
 
 
 def test_measured_costs_hold_at_their_ends_and_between():
-    costs = cost.Costs(math.inf, (2.0, 4.0), ((1.0, 3.0), (5.0, 9.0)), score=0.0)
-    layers = [costs.layer_seconds(d) / d for d in (8, 64, 128, 256, 1200)]
+    costs = devices.Costs(math.inf, (2.0, 4.0), ((1.0, 3.0), (5.0, 9.0)), score=0.0)
+    layers = [costs.position_seconds(block(d)) / d for d in (8, 64, 128, 256, 1200)]
     assert layers == pytest.approx([2, 2, 3, 4, 4])
-    few, many = cost.ITEMS
+    few, many = devices.ITEMS
     between = math.sqrt(few * many)
     logits = {
         (8, 100): 1,
@@ -179,35 +187,39 @@ def test_measured_costs_hold_at_their_ends_and_between():
 
 
 RUNS = st.builds(
-    Run, st.just("x"), st.integers(1, 48), st.sampled_from([8, 64, 240, 1200]), st.just(0.01),
+    run_of, st.just("x"), st.integers(1, 48), st.sampled_from([8, 64, 240, 1200]), st.just(0.01),
     n_heads=st.sampled_from([1, 2, 8]), batch_size=st.sampled_from([1, 32, 256]), epochs=st.integers(1, 20),
 )  # fmt: skip
 
 
 @given(RUNS, st.sampled_from(["n_layers", "d_model", "batch_size"]), st.sampled_from(["bfloat16", "float32"]))
 def test_more_takes_more(run, key, precision):
-    how, larger = cpu(precision), dataclasses.replace(run, **{key: 2 * getattr(run, key)})
+    how, larger = cpu(precision), run.but(**{key: 2 * run.flat()[key]})
     data = cost.Counts(1000, 2000, 100_000)
-    costs = (cost.assumed(e, products, 1e10) for e, products in ((2, 1e11), (4, 5e10)))
-    slow = cost.Device("slow", "cpu", next(costs), next(costs), 1e10, 1e10, 1e-6, 1e8)
+    costs = (devices.assumed(e, products, 1e10) for e, products in ((2, 1e11), (4, 5e10)))
+    slow = devices.Device("slow", "cpu", next(costs), next(costs), 1e10, 1e10, 1e-6, 1e8)
     for estimate in (cost.step_seconds(slow, how, run, 2000, 50), cost.run_seconds(slow, how, run, data)):
         assert 0 < estimate < math.inf
     assert cost.step_seconds(slow, how, larger, 2000, 50) > cost.step_seconds(slow, how, run, 2000, 50)
     assert cost.step_bytes(larger, 2000, how) >= cost.step_bytes(run, 2000, how)
     assert cost.run_bytes(larger, data, how) >= cost.run_bytes(run, data, how)
-    assert cost.activations(larger, larger.batch_size, how) > cost.activations(run, run.batch_size, how)
+    kept, more = (
+        one.shape.activation_bytes(one.course.batch_size * one.context, one.context, how)
+        for one in (run, larger)
+    )
+    assert more > kept
     again = dataclasses.replace(how, recompute=True)
     assert cost.step_seconds(slow, again, run, 2000, 50) > cost.step_seconds(slow, how, run, 2000, 50)
-    if run.n_layers >= 4:  # of few layers, what is computed again is most of what would be kept
+    if run.shape.n_layers >= 4:  # of few layers, what is computed again is most of what would be kept
         assert cost.step_bytes(larger, 2000, again) <= cost.step_bytes(larger, 2000, how)
     more = dataclasses.replace(data, targets=2 * data.targets)
     assert cost.run_seconds(slow, how, run, more) > cost.run_seconds(slow, how, run, data)
 
 
 def test_several_devices_divide_the_work_and_pay_for_the_exchange():
-    large = Run("x", 48, 1200, 1e-4, n_heads=24, batch_size=1024)
-    one, eight = (cost.computed(H100, n, 1, {}) for n in (1, 8))
-    targets = large.batch_size * 50
+    large = run_of("x", 48, 1200, 1e-4, n_heads=24, batch_size=1024)
+    one, eight = (devices.computed(H100, n, 1, {}) for n in (1, 8))
+    targets = large.course.batch_size * 50
     seconds = [cost.step_seconds(H100, how, large, 26744, targets) for how in (one, eight)]
     assert 1 < seconds[0] / seconds[1] < 8
     slow_link = dataclasses.replace(H100, link=1e9)
@@ -218,27 +230,27 @@ def test_several_devices_divide_the_work_and_pay_for_the_exchange():
     assert cost.step_bytes(large, 26744, again) < cost.step_bytes(large, 26744, one) / 2
 
 
-def test_windows_without_the_sequences_are_nearly_those_with_them(ml_1m_data):
-    exact = cost.Counts(ml_1m_data.n_users, ml_1m_data.n_items, 921689, ml_1m_data)
+def test_windows_without_the_sequences_are_nearly_those_with_them(ml_1m_dir):
+    exact = plan.counts("ml-1m", ml_1m_dir, {})
     for stride in (10, 25, 50):
         for fraction in (1.0, 0.25):
-            run = Run("x", 1, 8, 0.1, stride=stride, data_fraction=fraction)
+            run = run_of("x", 1, 8, 0.1, stride=stride, data_fraction=fraction)
             expected = exact.epoch(run)
-            assert dataclasses.replace(exact, sequences=None).epoch(run) == pytest.approx(expected, rel=0.1)
-    assert exact.epoch(Run("x", 1, 8, 0.1))[2] == 921689
+            assert dataclasses.replace(exact, exact=None).epoch(run) == pytest.approx(expected, rel=0.1)
+    assert exact.epoch(run_of("x", 1, 8, 0.1))[2] == 921689
 
 
 @pytest.mark.parametrize(("axis", "stride", "targets"), [("history", 1, 921_689), ("time", 25, 230_423)])
 def test_other_data_axes_have_their_own_windows(ml_1m_dir, axis, stride, targets):
     exact = plan.counts("ml-1m", ml_1m_dir, {}, timed=axis == "time")
-    run = Run("x", 1, 8, 0.1, stride=stride, data_fraction=0.25, data_axis=axis)
+    run = run_of("x", 1, 8, 0.1, stride=stride, data_fraction=0.25, data_axis=axis)
     windows, positions, found = exact.epoch(run)
     assert found == targets
-    guessed = dataclasses.replace(exact, sequences=None).epoch(run)
+    guessed = dataclasses.replace(exact, exact=None).epoch(run)
     assert guessed == pytest.approx((windows, positions, found), rel=0.25)
     if axis == "history":
-        whole = Run("x", 1, 8, 0.1, stride=stride)
-        slow = plan.here(1, 0.01)
+        whole = run_of("x", 1, 8, 0.1, stride=stride)
+        slow = here.here(1, 0.01)
         assert cost.step_seconds(slow, cpu("float32"), run, 3700, 32) < cost.step_seconds(
             slow, cpu("float32"), whole, 3700, 32
         )
@@ -266,22 +278,22 @@ def test_counts_by_what_is_expected_of_a_dataset(tmp_path):
 
 
 def test_devices_and_their_memory():
-    assert {"A100-80GB", "H100", "H200"} == set(cost.DEVICES)
+    assert {"A100-80GB", "H100", "H200"} == set(devices.DEVICES)
     with pytest.raises(InputError, match="--device: H1000 is not one of here, A100-80GB, H100, H200"):
-        plan.device("H1000", 1)
-    huge = study.Study("s", "", "x", {"r": Run("x", 200, 4800, 1e-4, n_heads=24)}, {}, ())
-    how = cost.computed(H100, 1, 1, {})
+        here.device("H1000", 1)
+    huge = study.Study("s", "", "x", {"r": run_of("x", 200, 4800, 1e-4, n_heads=24)}, {}, ())
+    how = devices.computed(H100, 1, 1, {})
     rows = plan.plan(huge, SMALL, REPO / "none", H100, how)
     assert "! more than the 75 GiB of H100" in plan.text(rows, [], H100, how)
 
 
 def test_this_machine_is_measured():
-    here = plan.device("here", 1)
-    for value in (here.float32.products, here.bfloat16.products, here.bandwidth, here.randoms):
+    found = here.device("here", 1)
+    for value in (found.float32.products, found.bfloat16.products, found.bandwidth, found.randoms):
         assert 1e6 < value < 1e16
-    assert 1e-8 < here.call < 1e-3
-    assert 1e-12 < here.float32.score < 1e-3
-    assert here.float32.layer_seconds(256) > here.float32.layer_seconds(64) > 0
+    assert 1e-8 < found.call < 1e-3
+    assert 1e-12 < found.float32.score < 1e-3
+    assert found.float32.position_seconds(block(256)) > found.float32.position_seconds(block(64)) > 0
 
 
 @pytest.mark.parametrize("name", ["quick", "lsrm-ml-1m"])
@@ -304,12 +316,12 @@ def test_the_verb(name, tmp_path):
 
 
 def test_done_runs_show_what_they_took_and_are_not_to_do(small_data, tmp_path):
-    run = Run("made-up", 1, 16, 0.02, max_len=12, stride=12, epochs=3, batch_size=16)
-    runs = {name: dataclasses.replace(run, seed=seed) for seed, name in enumerate(("a", "b", "c"), 1)}
+    run = run_of("made-up", 1, 16, 0.02, max_len=12, stride=12, epochs=3, batch_size=16)
+    runs = {name: run.but(seed=seed) for seed, name in enumerate(("a", "b", "c"), 1)}
     train(run, small_data, tmp_path / "runs/a", 1, print)
     shutil.copytree(tmp_path / "runs/a", tmp_path / "runs/b")  # of another spec: still to do
     content = study.Study("s", "", "made-up", runs, {}, ())
-    how = cost.computed(H100, 2, 1, {})
+    how = devices.computed(H100, 2, 1, {})
     data = plan.counts("made-up", small_data, {})
     rows = plan.plan(content, data, tmp_path / "runs", H100, how)
     point = json.loads((tmp_path / "runs/a/metrics.json").read_text())
@@ -336,17 +348,18 @@ import json, resource, statistics, sys, tempfile, time
 from pathlib import Path
 time.perf_counter = time.process_time
 import numpy as np
-from recscale import execution, measure
-from recscale.processes import ALONE
-from recscale.study import Run
-from recscale.trainer import Trainer
+from recscale.bench import measure
+from recscale.next_item.problem import NextItem
+from recscale.study.run import Run
+from recscale.train import machine
+from recscale.train.loop import Trainer
+from recscale.train.processes import ALONE
 settings, by_hand = json.loads(sys.argv[1]), json.loads(sys.argv[2])
 how = machine.choose({"device": "cpu"} | by_hand, 1)
 machine.apply(how)
-run = Run("made-up", learning_rate=0.001, epochs=1000, **settings["run"])
-data = measure.made_up(settings, 8 * run.batch_size)
-everyone, out = np.ones(data.n_users, bool), Path(tempfile.mkdtemp())
-made = Trainer(run, data, everyone, out, how, ALONE, print, lambda: None)
+run = Run.of("made-up", learning_rate=0.001, epochs=1000, **settings["run"])
+data = measure.made_up(settings, 8 * run.course.batch_size)
+made = Trainer(run, NextItem(run, data), Path(tempfile.mkdtemp()), how, ALONE, print, lambda: None)
 
 def steps(least, seconds):
     times = []
@@ -358,11 +371,11 @@ def steps(least, seconds):
 
 steps(5, 0)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-from recscale import cost, plan
+from recscale.plan import cost, here
 n_items = settings["n_items"]
 
 def estimate():
-    return cost.step_seconds(plan.here(1), how, run, n_items, run.batch_size * run.max_len)
+    return cost.step_seconds(here.here(1), how, run, n_items, run.course.batch_size * run.windows.max_len)
 
 ratios, before, measured = [], estimate(), 0
 for _ in range(settings["rounds"]):
@@ -431,14 +444,14 @@ def test_recomputation_takes_what_is_planned(size, precision):
 def test_a_run_takes_the_memory_that_is_planned(size, precision, ml_1m_dir, tmp_path):
     """Within 25 %, as metrics.json has it; the time is printed, for one run says little of it."""
     n_layers, d_model, n_heads = size
-    run = Run("ml-1m", n_layers, d_model, 0.01, n_heads=n_heads, stride=25, epochs=2, data_fraction=0.1)
+    run = run_of("ml-1m", n_layers, d_model, 0.01, n_heads=n_heads, stride=25, epochs=2, data_fraction=0.1)
     out = tmp_path / "run"
     args = ("--data", ml_1m_dir, "--out", out, "--device", "cpu", "--precision", precision)
     apart("-m", "recscale", "train", "--spec", run.spec(), *args)
     point, data = json.loads((out / "metrics.json").read_text()), plan.counts("ml-1m", ml_1m_dir, {})
-    here = plan.here(1)
+    found = here.here(1)
     memory = cost.run_bytes(run, data, cpu(precision)) / point["peak_memory_bytes"]
-    time = (cost.run_seconds(here, cpu(precision), run, data) - cost.STARTUP) / point["seconds"]
+    time = (cost.run_seconds(found, cpu(precision), run, data) - cost.STARTUP) / point["seconds"]
     print(f"{run.size}, {precision}: {point['seconds']:.1f} s, estimate {time:.2f} of it")
     print(f"peak {point['peak_memory_bytes'] / 2**20:.0f} MiB, estimate {memory:.2f} of it")
     assert 0.75 < memory < 1.25

@@ -14,7 +14,8 @@ from recscale.cli import main as cli
 from recscale.laws.forecast import predict
 from recscale.laws.metric_map import fit_map
 from recscale.laws.result import Fit
-from recscale.plan.cost import DEVICES, computed, run_seconds, stated
+from recscale.plan.cost import run_seconds, stated
+from recscale.plan.devices import DEVICES, computed
 from recscale.report import laws as study_laws
 from recscale.study import study
 from recscale.study.schema import read_yaml
@@ -92,7 +93,7 @@ def test_a_budget_of_hours_is_spent_to_the_last_minute(ask, results, tmp_path):
     quick = study.load(config / "studies/quick.yaml")
     base = next(iter(quick.runs.values()))
     layers, width = map(int, best["rung"]["size"].split("x"))
-    run = replace(base, n_layers=layers, d_model=width, n_heads={96: 3, 128: 4}[width])
+    run = base.but(n_layers=layers, d_model=width, n_heads={96: 3, 128: 4}[width])
     entry = read_yaml(config / "datasets.yaml", "datasets")["ml-1m"]
     counts = replace(stated("ml-1m", results / "results/data/ml-1m", entry), n_items=3700)
     hours = run_seconds(DEVICES["H100"], computed(DEVICES["H100"], 1, 1, {}), run, counts) / 3600

@@ -16,8 +16,9 @@ from recscale.report.figures.content import Results
 from recscale.report.figures.study import FIGURES, METRICS, draw
 from recscale.report.laws import fit_one
 from recscale.report.points import settings
+from recscale.study.run import Run
 from recscale.study.schema import SCHEMAS
-from recscale.study.study import Law, Run, Study, n_non_embedding, select
+from recscale.study.study import Law, Study, select
 
 SHAPES = [(1, 8), (1, 16), (1, 32), (2, 32), (2, 64), (2, 128)]
 
@@ -42,11 +43,11 @@ def make(diverged=(), shapes=SHAPES, laws=LAWS, references=REFERENCES):
     asked += [((1, 16), {"data_fraction": 0.5**k}) for k in (1, 2, 3, 4)]
     asked += [(shapes[0], {"learning_rate": rate}) for rate in (0.003, 0.03)]
     usual = {"dataset": "toy", "learning_rate": 0.01, "epochs": 3}
-    runs = [Run(n_layers=n, d_model=d, **usual | more) for (n, d), more in asked]
+    runs = [Run.of(n_layers=n, d_model=d, **usual | more) for (n, d), more in asked]
     points, curves = [], []
     for run in runs:
-        n, d = n_non_embedding(run.n_layers, run.d_model), int(900_000 * run.data_fraction)
-        loss = 5.3 + (400 / n) ** 0.5 + (1000 / d) ** 0.4 + (run.learning_rate != 0.01) / 10
+        n, d = run.shape.n, int(900_000 * run.sample.data_fraction)
+        loss = 5.3 + (400 / n) ** 0.5 + (1000 / d) ** 0.4 + (run.course.learning_rate != 0.01) / 10
         loss += (run.seed - 1) / 100
         gone = run.name() in diverged
         row = {"run": run.name(), "size": run.size, "status": "diverged" if gone else "finished"}

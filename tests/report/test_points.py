@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import pytest
@@ -6,9 +5,10 @@ import pytest
 from recscale.cluster.status import status
 from recscale.errors import InputError
 from recscale.report.points import collect
-from recscale.study.study import Run, Study
+from recscale.study.study import Study
+from runs import run_of
 
-RUNS = {r.name(): r for r in (Run("x", 1, 8, 0.1, epochs=2), Run("x", 1, 16, 0.1, epochs=2))}
+RUNS = {r.name(): r for r in (run_of("x", 1, 8, 0.1, epochs=2), run_of("x", 1, 16, 0.1, epochs=2))}
 STUDY = Study("s", "t", "x", RUNS, {}, ())
 REFERENCES = {"popularity": {"test": {"loss": 5.0}}, "markov": {}}
 
@@ -25,7 +25,7 @@ def point(run, test_loss=4.0):
         {"epoch": e, "train_loss": 6.0 - e, "valid": {"loss": 5.5 - e, "HR@10": 0.1 * e}} for e in (1, 2)
     ]
     made = {"spec": json.loads(run.spec()), "status": "finished", "epochs": epochs}
-    made |= {"N": 12 * run.d_model**2, "N_total": 9, "D": 10, "D_seen": 20, "C": 5, "n_items": 3}
+    made |= {"N": 12 * run.shape.d_model**2, "N_total": 9, "D": 10, "D_seen": 20, "C": 5, "n_items": 3}
     made |= {"chosen_epoch": 2, "test": {"loss": test_loss, "HR@10": 0.3}, "tests": []}
     made |= {"seconds": 1.0, "targets_per_second": 2.0, "peak_memory_bytes": 3, "device": "cpu"}
     return made | {"precision": "float32", "threads": 1, "commit": None, "data_sha256": "00"}
@@ -58,7 +58,7 @@ def test_tested_epochs_are_in_the_curves(tmp_path, references):
         {"epoch": e, "finished": True, "valid": {"loss": 3.0}, "test": {"loss": 3.0 + e}} for e in (1, 2)
     ]
     for schedule in ("cosine", "constant"):
-        run = Run("x", 1, 8, 0.01, epochs=2, test_epochs=(1, 2), schedule=schedule)
+        run = run_of("x", 1, 8, 0.01, epochs=2, test_epochs=(1, 2), schedule=schedule)
         study = Study("s", "t", "x", {"only": run}, {}, ())
         write(tmp_path / schedule, "only", point(run) | {"tests": tested})
         points, curves = collect(study, tmp_path / schedule, references)
@@ -94,7 +94,7 @@ def test_a_diverged_run_is_a_row_without_losses(tmp_path, references):
 
 def test_a_point_of_another_spec_is_refused(tmp_path, references):
     for name, run in RUNS.items():
-        write(tmp_path, name, point(dataclasses.replace(run, dropout=0.5)))
+        write(tmp_path, name, point(run.but(dropout=0.5)))
     with pytest.raises(InputError, match=r"metrics\.json: was made by another spec.*0\.5"):
         collect(STUDY, tmp_path, references)
 

@@ -8,7 +8,8 @@ from test_points import REFERENCES, RUNS, STUDY, point, write
 
 from recscale.errors import InputError
 from recscale.report import points, publish
-from recscale.study.study import Law, Run, Study, Task
+from recscale.study.study import Law, Study, Task
+from runs import run_of
 
 FIRST, SECOND = RUNS
 LAW = Law("law", "saturating_power", {"x": "N"}, "test_loss", {}, {})
@@ -65,7 +66,7 @@ def test_restored_points_are_those_that_were_published(folder, tmp_path):
 def test_a_point_of_another_spec_is_neither_published_again_nor_restored(folder, tmp_path):
     out = tmp_path / "published/s"
     publish.publish(STUDY, folder, out, print)
-    runs = {r.name(): r for r in (Run("x", 1, 8, 0.2, epochs=2),)}
+    runs = {r.name(): r for r in (run_of("x", 1, 8, 0.2, epochs=2),)}
     other = Study("s", "t", "x", runs, {}, ())
     assert "0 points restored" in said(publish.restore, other, out, tmp_path / "new")
     with pytest.raises(InputError, match="no run of s has finished yet"):

@@ -41,7 +41,7 @@ def test_rates_of_quick_are_the_lowest_of_the_sweep():
     quick = study.load(REPO / "config/studies/quick.yaml")
     for run in quick.runs.values():
         if run.size in best:
-            assert run.learning_rate == best[run.size]
+            assert run.course.learning_rate == best[run.size]
 
 
 def test_every_form_of_one_axis_ends_with_a_status_on_the_points_of_quick():

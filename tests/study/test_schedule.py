@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recscale.study.schedule import Leg, factor, legs
-from recscale.study.study import Run
+from runs import run_of
 
-RUN = Run("made-up", 1, 8, 0.01, epochs=4)
+RUN = run_of("made-up", 1, 8, 0.01, epochs=4).course
 
 
 def course(run, steps):

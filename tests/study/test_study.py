@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from conftest import REPO
 from recscale.errors import InputError
 from recscale.next_item.models.decoder import Decoder
-from recscale.study import study
-from recscale.study.study import Run
+from recscale.study import keys, shapes, study
+from recscale.study import run as run_module
+from recscale.study.run import Run, relative_cost, training_flops
+from runs import run_of
 
 STUDIES = sorted((REPO / "config/studies").glob("*.yaml"))
 GOOD = {
@@ -34,7 +36,7 @@ def write(tmp_path, content):
 
 def test_grid_crosses_sizes_and_lists(tmp_path):
     loaded = study.load(write(tmp_path, GOOD))
-    assert [(r.size, r.epochs, r.data_fraction, r.seed) for r in loaded.runs.values()] == [
+    assert [(r.size, r.course.epochs, r.sample.data_fraction, r.seed) for r in loaded.runs.values()] == [
         ("1x8", 2, 1.0, 1),
         ("2x16", 2, 1.0, 1),
         ("1x8", 2, 0.5, 2),
@@ -50,7 +52,7 @@ def test_a_list_in_where_takes_each_of_its_values(tmp_path):
     laws = {"a": {"x": "D", "where": {"size": "1x8", "data_fraction": [1, 0.5], "seed": [1, 2]}}}
     loaded = study.load(write(tmp_path, GOOD | {"laws": laws}))
     chosen = [loaded.runs[name] for name in study.select(loaded.laws["a"], loaded.runs)]
-    assert [(r.size, r.data_fraction, r.seed) for r in chosen] == [("1x8", 1.0, 1), ("1x8", 0.5, 2)]
+    assert [(r.size, r.sample.data_fraction, r.seed) for r in chosen] == [("1x8", 1.0, 1), ("1x8", 0.5, 2)]
 
 
 def test_order_of_keys_and_spelling_of_numbers_do_not_change_a_spec(tmp_path):
@@ -65,8 +67,9 @@ def test_order_of_keys_and_spelling_of_numbers_do_not_change_a_spec(tmp_path):
     assert specs[0] == specs[1]
 
 
+KEYS = list(run_of("x", 1, 8, 0.1).flat())
 runs = st.builds(
-    Run,
+    Run.of,
     dataset=st.sampled_from(["ml-1m", "x"]),
     n_layers=st.integers(1, 48),
     d_model=st.integers(1, 100).map(lambda n: 4 * n),
@@ -88,19 +91,19 @@ def test_a_spec_is_canonical_and_comes_back(run):
     assert re.fullmatch(r"[A-Za-z0-9_.+-]+", run.name())
 
 
-@given(runs, st.sampled_from([f.name for f in dataclasses.fields(Run)]))
+@given(runs, st.sampled_from([key for key in KEYS if key not in ("model", "problem")]))
 def test_every_key_is_in_the_spec(run, key):
     others = {"n_heads": (1, 2), "stride": (7, 8), "dropout": (0.25, 0.5), "warmup": (0.2, 0.3)}
     others |= {"dataset": ("y", "z"), "data_fraction": (0.2, 0.3), "max_len": (60, 70)}
     others |= {"dropout_last": (0.25,), "dropout_embedding": (0.25,), "cooldown": (0.3,)}
     others |= {"schedule": ("constant",), "test_epochs": ((1,),), "decoupled_decay": (True,)}
     others |= {"data_axis": ("time",), "data_seed": (7,)}
-    changed = {key: next(v for v in others.get(key, (400, 800)) if v != getattr(run, key))}
+    changed = {key: next(v for v in others.get(key, (400, 800)) if v != run.flat()[key])}
     if key.startswith("switch"):  # one needs the other
         changed = {"switch_patience": 3, "switch_learning_rate": 0.1} | changed
     if key in ("data_axis", "data_seed"):  # of less than all the data
-        run = dataclasses.replace(run, data_fraction=0.5)
-    other = dataclasses.replace(run, **changed)
+        run = run.but(data_fraction=0.5)
+    other = run.but(**changed)
     assert other.spec() != run.spec()
     assert Run.from_spec(other.spec()) == other
     assert other.name() != run.name() or key in ("dataset", "recipe", "n_heads")
@@ -112,7 +115,14 @@ def test_every_key_is_in_the_spec(run, key):
         ({"run": {"epoch": 2}}, r"s\.yaml: run: .*'epoch' was unexpected.*legal: .*epochs"),
         ({"run": {"learning_rate": "1e-3"}}, r"run\.learning_rate: '1e-3' is not.*write 0\.001"),
         ({"sizes": {"1x8": {"learning_rate": -1}}}, r"sizes\.1x8\.learning_rate: -1 is less than"),
-        ({"sizes": {"big": {}}}, r"sizes: 'big' does not match"),
+        ({"sizes": {"big": {}}, "grid": [{}]}, r"sizes\.big: states no n_layers, d_model"),
+        ({"sizes": {"b/g": {}}}, r"sizes: 'b/g' does not match"),
+        (
+            {"sizes": {"1x8": {"n_layers": 2}}, "grid": [{}]},
+            r"sizes\.1x8: n_layers: 2 is not that of its name",
+        ),
+        ({"problem": "click"}, r"problem: 'click' is not one of \['next_item'\]"),
+        ({"run": {"model": "gru"}}, r"run\.model: 'gru' is not one of \['decoder'\]"),
         ({"sizes": {"1x8": {}}, "grid": [{}]}, r"sizes\.1x8\.learning_rate: is missing"),
         ({"grid": [{"sizes": ["9x9"]}]}, r"grid\.0\.sizes: 9x9 is not one of 1x8, 2x16"),
         ({"grid": [{"seeds": [1]}]}, r"grid\.0: .*'seeds' was unexpected.*legal: .*seed"),
@@ -209,22 +219,62 @@ def test_committed_studies_are_valid(path):
     study.check_dataset(loaded, REPO / "config/datasets.yaml")
 
 
-def test_schema_and_run_agree_on_keys_and_defaults():
-    schema = yaml.safe_load((REPO / "src/recscale/study/schemas/study.schema.yaml").read_text())
-    in_schema = {k: v.get("default") for k, v in schema["$defs"]["run"]["properties"].items()}
-    fixed = {"dataset", "n_layers", "d_model", "recipe"}  # elsewhere in the file, or not a user's
-    in_run = {
-        f.name: None
-        if f.default is dataclasses.MISSING
-        else list(f.default)
-        if f.default == ()
-        else f.default
-        for f in dataclasses.fields(Run)
-        if f.name not in fixed
+def test_a_study_file_may_set_every_key_of_a_run_and_lists_of_it():
+    rules = study.study_rules()
+    legal = set(KEYS) - {"dataset", "problem", "recipe"}  # elsewhere in the file, or not a user's
+    assert set(rules["$defs"]["run"]["properties"]) == legal
+    assert set(rules["properties"]["grid"]["items"]["properties"]) == legal | {"sizes"}
+    run = run_of("x", 1, 8, 0.1).flat()
+    for key, schema in rules["$defs"]["run"]["properties"].items():
+        assert schema.get("default") in (None, run[key], list(run[key]) if key == "test_epochs" else None)
+
+
+def test_sizes_of_any_name_state_their_keys(tmp_path):
+    content = {
+        "sizes": {"small": {"n_layers": 1, "d_model": 8}, "wide": {"n_layers": 1}, "2x16": {}},
+        "run": {"learning_rate": 0.1},
+        "grid": [{"sizes": ["small", "2x16"]}, {"sizes": ["wide"], "d_model": [24, 32]}],
+        "laws": {"a": {"x": "N", "where": {"size": ["small", "wide"]}}},
+        "tasks": {"long_tail": {"where": {"size": "small"}}},
     }
-    assert in_schema == in_run
-    block = set(schema["properties"]["grid"]["items"]["properties"])
-    assert block == set(in_run) | {"sizes"}
+    loaded = study.load(write(tmp_path, GOOD | content))
+    assert [run.size for run in loaded.runs.values()] == ["1x8", "2x16", "1x24", "1x32"]
+    chosen = [loaded.runs[name].size for name in study.select(loaded.laws["a"], loaded.runs)]
+    assert chosen == ["1x8", "1x24", "1x32"]
+    assert loaded.tasks["long_tail"].where == {"size": ["1x8"]}
+
+
+def test_a_key_of_another_family_is_refused_by_name_with_the_legal_ones(tmp_path, monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Recurrent:
+        d_model: int = keys.needed("width", minimum=1)
+        SIZE = ("d_model",)
+        label = property(lambda self: f"gru{self.d_model}")
+        n = property(lambda self: 6 * self.d_model**2)
+
+        def check(self):
+            pass
+
+    monkeypatch.setitem(shapes.SHAPES, "gru", Recurrent)
+    for one in (study.study_rules, run_module.rules, run_module._defaults):
+        one.cache_clear()
+    # The schema of the key itself was made when the module was read.
+    monkeypatch.setattr(
+        run_module.Whole.__dataclass_fields__["model"], "metadata", {"enum": ["decoder", "gru"]}
+    )
+    content = {"sizes": {"a": {"model": "gru", "d_model": 8}, "1x8": {}}, "laws": {}, "grid": [{}]}
+    content["run"] = {"learning_rate": 0.1}
+    loaded = study.load(write(tmp_path, GOOD | content))
+    assert set(loaded.runs) == {"gru8-e1-lr0.1-f1-s1-modelgru", "1x8-e1-lr0.1-f1-s1"}
+    assert json.loads(loaded.runs["gru8-e1-lr0.1-f1-s1-modelgru"].spec())["model"] == "gru"
+    for run in loaded.runs.values():
+        assert Run.from_spec(run.spec()) == run
+    content["run"]["n_heads"] = 2
+    message = r"grid\.0 \(a\): .*'n_heads' was unexpected.*legal: .*d_model, .*model, .*stride"
+    with pytest.raises(InputError, match=message):
+        study.load(write(tmp_path, GOOD | content))
+    for one in (study.study_rules, run_module.rules, run_module._defaults):
+        one.cache_clear()
 
 
 AXES = {
@@ -255,8 +305,10 @@ def test_the_axes_of_the_data_have_folders_of_their_own(tmp_path):
 def test_a_law_is_of_one_axis_and_of_all_the_data(tmp_path, law, fractions):
     loaded = study.load(write(tmp_path, GOOD | AXES | {"laws": {"a": law}}))
     chosen = [loaded.runs[name] for name in study.select(loaded.laws["a"], loaded.runs)]
-    assert [run.data_fraction for run in chosen] == fractions
-    assert {run.data_axis for run in chosen if run.data_fraction < 1} <= {law["where"]["data_axis"]}
+    assert [run.sample.data_fraction for run in chosen] == fractions
+    assert {run.sample.data_axis for run in chosen if run.sample.data_fraction < 1} <= {
+        law["where"]["data_axis"]
+    }
 
 
 @pytest.mark.parametrize(
@@ -286,14 +338,14 @@ def test_a_law_in_d_takes_several_samples_but_not_two_axes(tmp_path):
 
 
 def test_a_cut_history_costs_less_a_target_and_has_as_many():
-    full = Run("x", 2, 64, 0.1, stride=1)
-    users, half = (dataclasses.replace(full, data_fraction=0.5, data_axis=a) for a in ("users", "history"))
+    full = run_of("x", 2, 64, 0.1, stride=1)
+    users, half = (full.but(data_fraction=0.5, data_axis=a) for a in ("users", "history"))
     assert (full.context, users.context, half.context) == (50, 50, 25)
-    assert dataclasses.replace(half, data_fraction=0.07, max_len=100).context == 7
-    assert study.relative_cost(users) == study.relative_cost(full) // 2
-    assert study.relative_cost(users) < study.relative_cost(half) < study.relative_cost(full)
+    assert half.but(data_fraction=0.07, max_len=100).context == 7
+    assert relative_cost(users) == relative_cost(full) // 2
+    assert relative_cost(users) < relative_cost(half) < relative_cost(full)
     # Attention over 25 positions instead of 50: 12 layers width 25 fewer FLOPs a position.
-    saved = study.training_flops(full, 9, 10, 3) - study.training_flops(half, 9, 10, 3)
+    saved = training_flops(full, 9, 10, 3) - training_flops(half, 9, 10, 3)
     assert saved == 10 * 12 * 2 * 64 * 25
 
 
@@ -313,7 +365,7 @@ def test_a_cut_history_costs_less_a_target_and_has_as_many():
 )
 def test_settings_that_do_not_go_together_are_one_line(change, message):
     with pytest.raises(InputError, match=message):
-        dataclasses.replace(Run("x", 1, 8, 0.01, epochs=2), **change)
+        run_of("x", 1, 8, 0.01, epochs=2).but(**change)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +384,7 @@ def test_a_rate_by_rule_falls_with_the_width(tmp_path):
         "run": {"epochs": 2, "learning_rate": rule},
         "sizes": {"1x8": {}, "2x16": {}, "1x32": {}},
     }
-    rates = {run.size: run.learning_rate for run in study.load(write(tmp_path, content)).runs.values()}
+    rates = {run.size: run.course.learning_rate for run in study.load(write(tmp_path, content)).runs.values()}
     assert rates == {"1x8": 0.02, "2x16": 0.014, "1x32": 0.01}
 
 
@@ -340,15 +392,15 @@ def test_n_is_the_papers():
     """The sizes of LSRM's table, to the digit."""
     sizes = [(2, 64), (4, 128), (8, 128), (12, 256), (24, 512), (48, 1200)]
     published = [98304, 786432, 1572864, 9437184, 75497472, 829440000]
-    assert [study.n_non_embedding(*size) for size in sizes] == published
+    assert [shapes.Decoder(*size).n for size in sizes] == published
 
 
 @given(st.integers(1, 3), st.integers(1, 8), st.integers(1, 60), st.integers(1, 60))
 def test_counts_are_the_models(n_layers, d_model, n_items, max_len):
     model = Decoder(n_items, n_layers, d_model, 1, max_len, 0.1)
     assert model.counts() == {
-        "N": study.n_non_embedding(n_layers, d_model),
-        "N_total": study.n_total(n_layers, d_model, n_items, max_len),
+        "N": shapes.Decoder(n_layers, d_model).n,
+        "N_total": shapes.Decoder(n_layers, d_model).n_total(n_items, max_len),
     }
 
 
@@ -356,18 +408,18 @@ def test_training_flops_are_what_torch_counts():
     """Oracle: PyTorch's own FLOP counter over one forward and backward pass."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    run = Run("x", 3, 16, 0.1, n_heads=2, max_len=10, stride=10)
+    run = run_of("x", 3, 16, 0.1, n_heads=2, max_len=10, stride=10)
     model, batch, n_items = Decoder(40, 3, 16, 2, 10, 0.0), 4, 40
     with FlopCounterMode(display=False) as counter:
         hidden = model(torch.randint(1, 41, (batch, 10)))
         (hidden @ model.output.T).sum().backward()
-    counted = study.training_flops(run, n_items, positions=batch * 10, targets=batch * 10)
+    counted = training_flops(run, n_items, positions=batch * 10, targets=batch * 10)
     assert counter.get_total_flops() == counted
 
 
 def test_whole_numbers_written_as_floats_are_the_same_run():
-    assert Run("x", 1, 8, 1, epochs=2.0, seed=3.0) == Run("x", 1, 8, 1.0, epochs=2, seed=3)
-    assert Run("x", 1, 8, 1, epochs=2.0).name() == "1x8-e2-lr1-f1-s1"
+    assert run_of("x", 1, 8, 1, epochs=2.0, seed=3.0) == run_of("x", 1, 8, 1.0, epochs=2, seed=3)
+    assert run_of("x", 1, 8, 1, epochs=2.0).name() == "1x8-e2-lr1-f1-s1"
 
 
 def test_a_study_cannot_take_a_folder_of_results(tmp_path):

@@ -15,7 +15,7 @@ from recscale.train.claim import NAME, claim
 HOLD = """
 import sys, time
 from pathlib import Path
-from recscale.claim import claim
+from recscale.train.claim import claim
 claim(Path(sys.argv[1]), lambda: False, print)
 print("held", flush=True)
 time.sleep(600)

@@ -20,15 +20,15 @@ import torch
 from conftest import REPO, log_of, made_up, prepare, write_dataset
 from recscale.errors import InputError, Interrupted
 from recscale.next_item import evaluate as evaluate_module
-from recscale.next_item import sequences
+from recscale.next_item import problem, sequences
 from recscale.next_item.evaluate import evaluate
 from recscale.next_item.models.decoder import Decoder
-from recscale.study.study import Run, training_flops
+from recscale.study.run import training_flops
 from recscale.train import checkpoint, loop, machine
 from recscale.train.loop import LAST
-from recscale.train.train import train
+from runs import run_of, train
 
-RUN = Run("made-up", 1, 16, 0.02, n_heads=2, max_len=12, stride=12, epochs=3, batch_size=16)
+RUN = run_of("made-up", 1, 16, 0.02, n_heads=2, max_len=12, stride=12, epochs=3, batch_size=16)
 VOLATILE = (
     "seconds", "seconds_saving", "seconds_left", "targets_per_second", "peak_memory_bytes", "host", "commit",
 )  # fmt: skip
@@ -88,7 +88,7 @@ def test_the_checkpoint_is_the_best_on_valid_and_not_the_last(small_data, tmp_pa
         calls.append((split, model.item_table.weight.detach().clone()))
         return result | {"loss": [2.0, 1.0, 3.0, result["loss"]][len(calls) - 1]}
 
-    monkeypatch.setattr(loop, "evaluate", planted)
+    monkeypatch.setattr(problem, "evaluate", planted)
     train(RUN, small_data, tmp_path / "run", 1, quiet)
     assert read(tmp_path / "run")["chosen_epoch"] == 2
     assert [split for split, _ in calls] == ["valid", "valid", "valid", "test"]  # test once
@@ -101,13 +101,13 @@ def test_the_same_spec_gives_the_same_bytes_and_another_seed_does_not(done, smal
     assert stable(read(tmp_path / "again")) == stable(read(done))
     weights = [(f / "model.safetensors").read_bytes() for f in (done, tmp_path / "again")]
     assert weights[0] == weights[1]
-    train(dataclasses.replace(RUN, seed=2), small_data, tmp_path / "other", 1, quiet)
+    train(RUN.but(seed=2), small_data, tmp_path / "other", 1, quiet)
     assert (tmp_path / "other/model.safetensors").read_bytes() != weights[0]
 
 
 # A run with everything in it: layer-wise dropout, branches, a switch, an epoch tested on the way.
-FULL = dataclasses.replace(
-    RUN, n_layers=2, epochs=5, dropout=0.3, dropout_last=0.1, dropout_embedding=0.2, schedule="constant",
+FULL = RUN.but(
+    n_layers=2, epochs=5, dropout=0.3, dropout_last=0.1, dropout_embedding=0.2, schedule="constant",
     test_epochs=(1, 3), switch_patience=1, switch_learning_rate=0.5, weight_decay=1e-8,
 )  # fmt: skip
 
@@ -163,7 +163,7 @@ def test_killed_at_any_moment_it_ends_the_same(full, tmp_path):
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_sigterm_in_any_evaluation_changes_nothing(small_data, tmp_path, monkeypatch, schedule):
     """Asked to stop before each block of users in turn: of valid, of test on the way, of branches."""
-    run = dataclasses.replace(RUN, epochs=2, test_epochs=(1, 2), schedule=schedule)
+    run = RUN.but(epochs=2, test_epochs=(1, 2), schedule=schedule)
     train(run, small_data, tmp_path / "done", 1, quiet)
     true, calls = loop.Trainer._stop_if_asked, []
 
@@ -273,7 +273,7 @@ def test_sigterm_may_come_again_and_again(full, tmp_path):
     """SLURM sends it before the limit and at it, torchrun passes on what its processes had already."""
     data, _ = full
     out = tmp_path / "run"
-    long = dataclasses.replace(RUN, epochs=100_000)
+    long = RUN.but(epochs=100_000)
     command = [sys.executable, "-m", "recscale", "train", "--spec", long.spec()]
     command += ["--data", str(data), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -400,7 +400,7 @@ def test_checkpoints_take_two_percent_of_the_time_whatever_one_costs(small_data,
     monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(loop.Trainer, "_gradients", step)
     monkeypatch.setattr(checkpoint, "save", slow)
-    run = dataclasses.replace(RUN, epochs=100)
+    run = RUN.but(epochs=100)
     train(run, small_data, tmp_path / "run", 1, quiet)
     point = read(tmp_path / "run")
     assert len(saves) >= 4
@@ -439,14 +439,14 @@ def test_a_resumed_run_keeps_how_it_began(small_data, tmp_path):
 
 
 def test_another_recipe_is_refused(small_data, tmp_path):
-    run = dataclasses.replace(RUN, recipe=RUN.recipe + 1)
+    run = RUN.but(recipe=RUN.recipe + 1)
     with pytest.raises(InputError, match="this version trains by recipe"):
         train(run, small_data, tmp_path / "run", 1, quiet)
 
 
 def test_a_loss_that_is_not_finite_ends_as_diverged(small_data, tmp_path):
     said = []
-    run = dataclasses.replace(RUN, learning_rate=1e30)
+    run = RUN.but(learning_rate=1e30)
     train(run, small_data, tmp_path / "run", 1, said.append)
     point = read(tmp_path / "run")
     assert (point["status"], point["test"], point["chosen_epoch"]) == ("diverged", None, None)
@@ -463,8 +463,8 @@ def test_a_valid_loss_that_is_not_finite_names_the_epoch_that_led_to_it(small_da
     def planted(*args):
         return true(*args) | {"loss": math.nan}
 
-    monkeypatch.setattr(loop, "evaluate", planted)
-    train(dataclasses.replace(RUN, epochs=1), small_data, tmp_path / "run", 1, quiet)
+    monkeypatch.setattr(problem, "evaluate", planted)
+    train(RUN.but(epochs=1), small_data, tmp_path / "run", 1, quiet)
     at = read(tmp_path / "run")["diverged"]
     assert (at["split"], at["epoch"]) == ("valid", 1)
     assert at["learning_rate"] > 0
@@ -473,7 +473,7 @@ def test_a_valid_loss_that_is_not_finite_names_the_epoch_that_led_to_it(small_da
 
 def test_it_learns_what_there_is_to_learn(small_data, tmp_path):
     """Histories step through 30 items by 1 or 2: after the first step the next item is certain."""
-    run = dataclasses.replace(RUN, epochs=15, dropout=0.0)
+    run = RUN.but(epochs=15, dropout=0.0)
     train(run, small_data, tmp_path / "run", 1, quiet)
     assert read(tmp_path / "run")["test"]["loss"] < 0.35 < math.log(30)
 
@@ -484,7 +484,7 @@ def test_it_learns_what_there_is_to_learn(small_data, tmp_path):
     ids=str,
 )
 def test_however_it_is_computed_it_learns_the_same(small_data, tmp_path, by_hand):
-    run = dataclasses.replace(RUN, epochs=8, dropout=0.0)
+    run = RUN.but(epochs=8, dropout=0.0)
     train(run, small_data, tmp_path / "run", 1, quiet, by_hand)
     train(run, small_data, tmp_path / "plain", 1, quiet, {"precision": "float32", "attention": "plain"})
     point, plain = read(tmp_path / "run"), read(tmp_path / "plain")
@@ -501,7 +501,7 @@ def test_recomputation_changes_no_number_with_dropout(small_data, tmp_path):
 
 def test_micro_batches_give_the_gradients_of_the_batch(small_data, tmp_path):
     """Windows differ in their targets, so a mean of means would show: five of 16 at a time, no dropout."""
-    run = dataclasses.replace(RUN, dropout=0.0)
+    run = RUN.but(dropout=0.0)
     losses = []
     for size in (0, 5, 1):
         train(run, small_data, tmp_path / f"{size}", 1, quiet, {"precision": "float32", "micro_batch": size})
@@ -512,18 +512,18 @@ def test_micro_batches_give_the_gradients_of_the_batch(small_data, tmp_path):
 
 def full_above(monkeypatch, limit):
     """A device that runs out of memory with more than `limit` windows at once."""
-    true = loop.Objective.forward
+    true = problem.Objective.forward
 
     def planted(self, inputs, places, target):
         if len(inputs) > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return true(self, inputs, places, target)
 
-    monkeypatch.setattr(loop.Objective, "forward", planted)
+    monkeypatch.setattr(problem.Objective, "forward", planted)
 
 
 def test_out_of_memory_halves_the_micro_batch(small_data, tmp_path, monkeypatch):
-    run = dataclasses.replace(RUN, dropout=0.0)
+    run = RUN.but(dropout=0.0)
     train(run, small_data, tmp_path / "whole", 1, quiet, {"precision": "float32"})
     full_above(monkeypatch, 5)
     said = []
@@ -550,10 +550,10 @@ def test_dropout_is_a_line_over_the_layers():
 
 def test_a_finished_point_on_the_way_is_the_run_of_that_many_epochs(small_data, tmp_path):
     """The branch to epoch 2 of 4 is, to the bit, the last epoch of a run of 2 with the same warm-up."""
-    long = dataclasses.replace(RUN, epochs=4, schedule="constant", test_epochs=(2,))
-    short = dataclasses.replace(RUN, epochs=2, schedule="constant", test_epochs=(2,))
-    train(dataclasses.replace(long, dropout=0.0), small_data, tmp_path / "long", 1, quiet)
-    train(dataclasses.replace(short, dropout=0.0), small_data, tmp_path / "short", 1, quiet)
+    long = RUN.but(epochs=4, schedule="constant", test_epochs=(2,))
+    short = RUN.but(epochs=2, schedule="constant", test_epochs=(2,))
+    train(long.but(dropout=0.0), small_data, tmp_path / "long", 1, quiet)
+    train(short.but(dropout=0.0), small_data, tmp_path / "short", 1, quiet)
     ours, alone = read(tmp_path / "long")["tests"], read(tmp_path / "short")["tests"]
     assert len(ours) == len(alone) == 1
     assert ours[0] == alone[0]
@@ -562,7 +562,7 @@ def test_a_finished_point_on_the_way_is_the_run_of_that_many_epochs(small_data, 
 
 
 def test_epochs_of_a_cosine_are_tested_as_points_of_a_curve(small_data, tmp_path):
-    run = dataclasses.replace(RUN, test_epochs=(1, 3))
+    run = RUN.but(test_epochs=(1, 3))
     train(run, small_data, tmp_path / "run", 1, quiet)
     train(RUN, small_data, tmp_path / "untested", 1, quiet)
     point, untested = read(tmp_path / "run"), read(tmp_path / "untested")
@@ -573,9 +573,7 @@ def test_epochs_of_a_cosine_are_tested_as_points_of_a_curve(small_data, tmp_path
 
 def test_adam_gives_way_to_sgd_once_valid_has_converged(small_data, tmp_path, monkeypatch):
     """Valid losses 3, 1, 2, 2: with patience 2 the switch comes after epoch 4, from the weights of 2."""
-    run = dataclasses.replace(
-        RUN, epochs=6, schedule="constant", switch_patience=2, switch_learning_rate=0.1, dropout=0.0
-    )
+    run = RUN.but(epochs=6, schedule="constant", switch_patience=2, switch_learning_rate=0.1, dropout=0.0)
     true, weights, before = evaluate, [], []
     losses = [3.0, 1.0, 2.0, 2.0, 0.9, 0.8]
 
@@ -591,7 +589,7 @@ def test_adam_gives_way_to_sgd_once_valid_has_converged(small_data, tmp_path, mo
             before.append(self.model.norm.weight.detach().clone())
             assert isinstance(self.optimizer, torch.optim.SGD)
 
-    monkeypatch.setattr(loop, "evaluate", planted)
+    monkeypatch.setattr(problem, "evaluate", planted)
     monkeypatch.setattr(loop.Trainer, "_switch_if_converged", switch)
     train(run, small_data, tmp_path / "run", 1, quiet)
     point = read(tmp_path / "run")
@@ -609,7 +607,7 @@ def test_weight_decay_shrinks_the_weights(small_data, tmp_path):
     for name, settings in {
         "none": {}, "l2": {"weight_decay": 0.1}, "decoupled": {"weight_decay": 0.1, "decoupled_decay": True}
     }.items():  # fmt: skip
-        run = dataclasses.replace(RUN, dropout=0.0, **settings)
+        run = RUN.but(dropout=0.0, **settings)
         train(run, small_data, tmp_path / name, 1, quiet)
         weights = safetensors.torch.load_file(tmp_path / name / "model.safetensors")
         norms[name] = weights["item_table.weight"].norm().item()
@@ -631,7 +629,7 @@ def test_a_halved_micro_batch_stays_halved_whatever_the_command_says(small_data,
 
 def test_a_run_started_anew_uses_nothing_of_an_earlier_one(small_data, tmp_path, monkeypatch):
     """A branch and best weights that lie there without their trunk are removed."""
-    run = dataclasses.replace(RUN, schedule="constant", test_epochs=(1, 3))
+    run = RUN.but(schedule="constant", test_epochs=(1, 3))
     train(run, small_data, tmp_path / "done", 1, quiet)
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -656,10 +654,10 @@ def test_what_a_killed_process_left_is_removed_by_the_next(done, small_data):
 
 def test_several_processes_save_inside_an_epoch_and_cool_down(small_data, tmp_path):
     """A checkpoint after every step, by the first one's clock; branches that both leave and both end."""
-    run = dataclasses.replace(RUN, dropout=0.0, schedule="constant", test_epochs=(1, 2))
+    run = RUN.but(dropout=0.0, schedule="constant", test_epochs=(1, 2))
     train(run, small_data, tmp_path / "alone", 1, quiet, {"precision": "float32"})
     script = (
-        "import sys; from recscale import trainer; loop.SAVE_EVERY, loop.SAVE_SHARE = 0.0, 1e9; "
+        "import sys; from recscale.train import loop; loop.SAVE_EVERY, loop.SAVE_SHARE = 0.0, 1e9; "
         "from recscale.cli.main import main; main()"
     )
     (tmp_path / "saving.py").write_text(script)
@@ -679,7 +677,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 def test_two_processes_train_as_one_and_share_checkpoints(small_data, tmp_path):
     """gloo on the CPU, no dropout, float32: sums in another order, so the curves agree to 1e-4."""
-    run = dataclasses.replace(RUN, dropout=0.0, epochs=4)
+    run = RUN.but(dropout=0.0, epochs=4)
     alone, pair, mixed = (tmp_path / name for name in ("alone", "pair", "mixed"))
     tail = ["-m", "recscale", "train", "--spec", run.spec(), "--data", str(small_data)]
     tail += ["--precision", "float32", "--out"]
@@ -707,7 +705,7 @@ def test_two_processes_train_as_one_and_share_checkpoints(small_data, tmp_path):
 
 
 def test_the_data_fraction_limits_training_users_only(small_data, tmp_path):
-    run = dataclasses.replace(RUN, data_fraction=0.25, epochs=1)
+    run = RUN.but(data_fraction=0.25, epochs=1)
     train(run, small_data, tmp_path / "run", 1, quiet)
     data = sequences.load(small_data)
     chosen = data.in_fraction(0.25)
@@ -749,14 +747,14 @@ def test_every_axis_trains_to_a_point_with_its_d_and_is_evaluated_the_same(timed
         "time": [(sum(s >= moment for s in seconds), 1) for _, seconds in trains],
         "all": [(len(seconds), 1) for _, seconds in trains],
     }
-    usual = dataclasses.replace(RUN, stride=1, epochs=1)
+    usual = RUN.but(stride=1, epochs=1)
     evaluated = []
     for axis, users in kept.items():
         more = {} if axis == "all" else {"data_axis": axis, "data_fraction": 0.3}
         run = dataclasses.replace(usual, **more)
         train(run, timed_data, tmp_path / axis, 1, quiet)
         point = read(tmp_path / axis)
-        inputs = [math.ceil(cut * min(k, run.max_len)) for n, cut in users for k in range(1, n)]
+        inputs = [math.ceil(cut * min(k, run.windows.max_len)) for n, cut in users for k in range(1, n)]
         assert point["spec"] == json.loads(run.spec())
         assert (point["D"], point["D_seen"], point["D_input"]) == (len(inputs), len(inputs), sum(inputs))
         assert math.isfinite(point["test"]["loss"])
@@ -769,11 +767,11 @@ def test_every_axis_trains_to_a_point_with_its_d_and_is_evaluated_the_same(timed
 def test_an_order_without_times_is_not_cut_by_time(timed_data, tmp_path):
     path = timed_data / "sequences.parquet"
     pl.read_parquet(path).drop("timestamps").write_parquet(path)
-    run = dataclasses.replace(RUN, data_axis="time", data_fraction=0.5)
+    run = RUN.but(data_axis="time", data_fraction=0.5)
     with pytest.raises(InputError, match=r"sequences\.parquet: timestamps: are absent .*users, history"):
         train(run, timed_data, tmp_path / "run", 1, quiet)
     assert not (tmp_path / "run").exists()
-    train(dataclasses.replace(run, data_axis="users", epochs=1), timed_data, tmp_path / "run", 1, quiet)
+    train(run.but(data_axis="users", epochs=1), timed_data, tmp_path / "run", 1, quiet)
 
 
 @pytest.mark.parametrize("more", [{}, {"data_axis": "time", "data_fraction": 0.5},
@@ -781,7 +779,7 @@ def test_an_order_without_times_is_not_cut_by_time(timed_data, tmp_path):
 def test_data_without_a_train_target_is_one_line(tmp_path, more):
     folder = write_dataset(prepare(log_of([["a", "b", "c"]]), 15), tmp_path)
     with pytest.raises(InputError, match="has no train target"):
-        train(dataclasses.replace(RUN, **more), folder, tmp_path / "run", 1, quiet)
+        train(RUN.but(**more), folder, tmp_path / "run", 1, quiet)
     assert not (tmp_path / "run").exists()
 
 
@@ -816,12 +814,12 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(done, small_data, tmp
 
 def test_two_processes_wait_longer_than_a_message_between_them_may_take(small_data, tmp_path):
     """Another job may train the run for days."""
-    run, out = dataclasses.replace(RUN, epochs=1), tmp_path / "run"
+    run, out = RUN.but(epochs=1), tmp_path / "run"
     out.mkdir()
     (out / "running.json").write_text(json.dumps({"pid": 1, "host": "elsewhere", "machine": "another"}))
     script = tmp_path / "script.py"
     script.write_text(
-        "import datetime; from recscale import processes; from recscale.cli.main import main;"
+        "import datetime; from recscale.train import processes; from recscale.cli.main import main;"
         "processes.HOUR = datetime.timedelta(seconds=4); main()"
     )
     command = [*TORCHRUN, str(script), "train", "--spec", run.spec(), "--data", str(small_data)]

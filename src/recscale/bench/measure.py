@@ -21,8 +21,8 @@ import torch
 
 from recscale import __version__
 from recscale.next_item import sequences
-from recscale.next_item.evaluate import evaluate
-from recscale.study.study import Run, training_flops
+from recscale.next_item.problem import NextItem
+from recscale.study.run import Run, training_flops
 from recscale.train import machine
 from recscale.train.loop import Trainer
 from recscale.train.processes import ALONE
@@ -69,12 +69,13 @@ def made_up(settings: Settings, users: int) -> sequences.Sequences:
 def trainer(settings: Settings, data: sequences.Sequences, out: Path, **more: Any) -> Trainer:
     """A trainer of the size in `settings`."""
     size = {key: settings[key] for key in ("n_layers", "d_model", "n_heads", "max_len", "seed")}
-    run = Run(**{"dataset": "made-up", "learning_rate": 1e-3, "batch_size": settings["batch"]} | size | more)
+    run = Run.of(
+        **{"dataset": "made-up", "learning_rate": 1e-3, "batch_size": settings["batch"]} | size | more
+    )
     by_hand = {key: settings[key] for key in machine.LEGAL if settings.get(key) not in (None, "")}
     how = machine.choose(by_hand, settings["threads"])
     machine.apply(how)
-    everyone = np.ones(data.n_users, bool)
-    return Trainer(run, data, everyone, out, how, ALONE, lambda line: None, lambda: None)
+    return Trainer(run, NextItem(run, data), out, how, ALONE, lambda line: None, lambda: None)
 
 
 def rate(settings: Settings, out: Path) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def evaluation(settings: Settings, out: Path) -> dict[str, Any]:
     times = []
     for _ in range(3):
         before = time.perf_counter()
-        evaluate(made.model, data, "test", settings["max_len"], made.items)
+        made.problem.evaluate("test", ALONE, lambda: None)
         times.append(time.perf_counter() - before)
     return {"precision": "float32", "users_per_second": data.n_users / statistics.median(times[1:])}
 
@@ -117,12 +118,12 @@ def quality(settings: Settings, out: Path) -> dict[str, Any]:
     more = {key: settings[key] for key in ("learning_rate", "epochs", "stride", "dropout")}
     made, seconds, goal = trainer(settings, data, out, **more), 0.0, settings["goal"]
     reached, best = None, 0.0
-    for epoch in range(1, made.run.epochs + 1):
+    for epoch in range(1, made.run.course.epochs + 1):
         begun = time.perf_counter()
         while made.progress.step < epoch * made.steps:
             made._step(made.legs[0])
         seconds += time.perf_counter() - begun
-        valid = evaluate(made.model, data, "valid", settings["max_len"], made.items)
+        valid = made.problem.evaluate("valid", ALONE, lambda: None)
         line = {"epoch": epoch, "seconds": seconds, "ndcg10": valid["NDCG@10"], "loss": valid["loss"]}
         print(json.dumps(line), flush=True)
         best = max(best, valid["NDCG@10"])

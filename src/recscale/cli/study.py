@@ -137,15 +137,15 @@ def plan_options(parser: ArgumentParser) -> None:
 
 
 def plan(args: Namespace) -> None:
-    from recscale.plan import cost, plan
+    from recscale.plan import devices, here, plan
 
     it = chosen(args)
     entry = entry_of(it.study, args.datasets)
-    timed = any(run.data_axis == "time" for run in it.study.runs.values())
+    timed = any(run.sample.data_axis == "time" for run in it.study.runs.values())
     data = plan.counts(it.study.dataset, it.results / "data" / it.study.dataset, entry, timed)
-    device = plan.device(args.device, args.threads)
+    device = here.device(args.device, args.threads)
     by_hand = {key: getattr(args, key) for key in ("precision", "recompute") if getattr(args, key)}
-    how = cost.computed(device, args.devices, args.threads, by_hand)
+    how = devices.computed(device, args.devices, args.threads, by_hand)
     rows = plan.plan(it.study, data, it.folder / "runs", device, how)
     if args.json is not None:
         files.write_json(args.json, rows)

@@ -14,7 +14,8 @@ from typing import Any
 from recscale import files
 from recscale.cli.options import Verb, of_prepared, of_threads, positive, say
 from recscale.errors import InputError
-from recscale.study.study import TASKS, Run
+from recscale.study.run import Run
+from recscale.study.study import TASKS
 
 BY_HAND = ("device", "precision", "attention", "compile", "allocator", "recompute", "micro_batch")
 
@@ -53,10 +54,12 @@ def train(args: Namespace) -> None:
         sys.exit(attempt(command, run.spec(), args.out, args.log, args.processes, say))
     for number in (signal.SIGTERM, signal.SIGINT):  # importing torch alone takes seconds
         signal.signal(number, _stopped_early)
+    from recscale.next_item.problem import NextItem
     from recscale.train.train import train
 
     by_hand = {name: getattr(args, name) for name in BY_HAND if getattr(args, name) is not None}
-    train(run, args.data, args.out, args.threads, say, by_hand, args.allow_change)
+    problem = NextItem.load(run, args.data)
+    train(run, problem, args.out, args.threads, say, by_hand, args.allow_change)
 
 
 def _stopped_early(number: int, _: Any) -> None:

@@ -10,9 +10,10 @@ from functools import cache
 from typing import Any
 
 from recscale.errors import InputError
-from recscale.plan import cost
-from recscale.plan.cost import Costs, Counts, Device
-from recscale.study.study import Run, n_total
+from recscale.plan import cost, devices
+from recscale.plan.cost import Counts
+from recscale.plan.devices import Costs, Device
+from recscale.study.run import Run
 
 HEADROOM_MINUTES, START_MINUTES = 2.0, 10  # times the estimate, and what a busy file system takes
 HEADROOM_MEMORY = 1.25
@@ -26,7 +27,7 @@ SPARE_RETRIES = 2
 # One core of a Xeon with AVX-512 in float32, by plan.here(1), rounded: what is assumed of a processor.
 _FLOAT32 = Costs(8e10, (8e-8, 8e-8), ((4e-9, 6e-9), (3e-9, 5e-9)), 3e-8)
 CORE = Device("core", "cpu", _FLOAT32, _FLOAT32, bandwidth=3e9, link=3e9, call=6e-6, randoms=1.2e8)
-DEVICES = {**cost.DEVICES, CORE.name: CORE}
+DEVICES = {**devices.DEVICES, CORE.name: CORE}
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,14 @@ def request(run: Run, data: Counts, limits: Limits, attempt: int = 1, kills: int
     allow so many. Time grows with the attempt, memory doubles with each kill.
     """
     device = DEVICES[limits.device]
-    for n in (n for n in (1, 2, 4, 8) if n <= min(max(1, limits.max_gpus), run.batch_size)):
-        how = cost.computed(device, n, 1, {})
+    for n in (n for n in (1, 2, 4, 8) if n <= min(max(1, limits.max_gpus), run.course.batch_size)):
+        how = devices.computed(device, n, 1, {})
         planned = math.ceil(HEADROOM_MINUTES * cost.run_seconds(device, how, run, data) / 60) + START_MINUTES
         memory = cost.run_bytes(run, data, how)
         if memory <= device.memory and planned <= (limits.max_minutes or math.inf):
             break
     if device.kind == "cuda":
-        parameters = n_total(run.n_layers, run.d_model, data.n_items, run.max_len)
+        parameters = run.shape.n_total(data.n_items, run.windows.max_len)
         memory = n * (GPU_HOST + cost.DATA_BASE + cost.DATA_BYTES * data.targets) + 20 * parameters
     else:
         memory *= n

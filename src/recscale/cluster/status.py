@@ -14,7 +14,8 @@ from recscale.cluster import attempt
 from recscale.cluster.slurm import Job
 from recscale.errors import InputError
 from recscale.study.folder import read_point
-from recscale.study.study import Run, Study
+from recscale.study.run import Run
+from recscale.study.study import Study
 from recscale.train import claim
 
 
@@ -64,7 +65,7 @@ def _point(run: Run, path: Path) -> dict[str, Any]:
         return {"state": "damaged", "detail": str(error)}
     loss = f"test loss {point['test']['loss']:.3f}" if point["test"] else ""
     state = "done" if point["test"] else "diverged"
-    return {"state": state, "epoch": f"{len(point['epochs'])}/{run.epochs}", "detail": loss}
+    return {"state": state, "epoch": f"{len(point['epochs'])}/{run.course.epochs}", "detail": loss}
 
 
 def _touched(path: Path) -> float | None:
@@ -77,13 +78,13 @@ def _touched(path: Path) -> float | None:
 
 def _progress(log: Path, run: Run, alive: bool) -> dict[str, Any]:
     """As the last whole line of `log` tells it."""
-    row = {"epoch": f"1/{run.epochs}"}
+    row = {"epoch": f"1/{run.course.epochs}"}
     try:
         lines = log.read_text(errors="replace").splitlines()
         last = json.loads([line for line in lines if line.endswith("}")][-1])
         speed = f"{last['targets_per_second']:,.0f} targets/s"
         row["detail"] = f"step {last['step']}/{last['steps']}, {speed}"
-        row["epoch"] = f"{last['epoch']}/{run.epochs}"
+        row["epoch"] = f"{last['epoch']}/{run.course.epochs}"
         if alive and "seconds_left" in last:
             row["detail"] += f", {last['seconds_left'] / 60:,.1f} minutes left"
     except (OSError, ValueError, LookupError, TypeError):

@@ -135,7 +135,7 @@ def _place(value: float, lo: float | None, hi: float | None) -> int:
     """
     half = (value if hi is None else hi) - (value if lo is None else lo)
     half /= 2
-    finest = floor(log10(abs(value))) - 3 if value else -4
+    finest = floor(log10(abs(value) * (1 + 1e-9))) - 3 if value else -4  # 0.09999999999 is 0.1
     if half <= 0:
         return finest
     place = floor(log10(half))

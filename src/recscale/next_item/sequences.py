@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from recscale import files
 from recscale.errors import InputError
-from recscale.study.study import Run, part_of
+from recscale.study.run import Run, part_of
 
 Ints = npt.NDArray[np.int64]
 UNKNOWN = np.iinfo(np.int64).min  # the time of an interaction that has none
@@ -186,8 +186,8 @@ def load(folder: Path, with_timestamps: bool = False) -> Sequences:
 
 def train_users(data: Sequences, run: Run) -> npt.NDArray[np.bool_]:
     """Users that `run` trains on: a sample on the axis users, all on the others. (n_users,)"""
-    if run.data_axis == "users":
-        return data.in_fraction(run.data_fraction, run.data_seed)
+    if run.sample.data_axis == "users":
+        return data.in_fraction(run.sample.data_fraction, run.sample.data_seed)
     return np.ones(data.n_users, bool)
 
 
@@ -198,13 +198,13 @@ def train_windows(data: Sequences, run: Run, users: npt.NDArray[np.bool_]) -> Wi
     targets stay and their inputs are cut. Raises ValueError where the axis is time and `data` was
     loaded without timestamps.
     """
-    if run.data_axis == "history":
-        return recent_windows(data, users, run.data_fraction, run.max_len)
-    if run.data_axis == "time":
-        inside = np.where(users, data.since(run.data_fraction), 0)
+    if run.sample.data_axis == "history":
+        return recent_windows(data, users, run.sample.data_fraction, run.windows.max_len)
+    if run.sample.data_axis == "time":
+        inside = np.where(users, data.since(run.sample.data_fraction), 0)
         start = data.offsets[:-1] + data.train_length - inside  # rows are in order of time
-        return _windows(start, inside, run.max_len, run.stride)
-    return windows(data, users, run.max_len, run.stride)
+        return _windows(start, inside, run.windows.max_len, run.windows.stride)
+    return windows(data, users, run.windows.max_len, run.windows.stride)
 
 
 def recent_windows(data: Sequences, users: npt.NDArray[np.bool_], fraction: float, max_len: int) -> Windows:

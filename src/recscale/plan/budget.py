@@ -17,7 +17,9 @@ from recscale.errors import InputError
 from recscale.laws import solver
 from recscale.laws.form import Array
 from recscale.laws.result import Fit
-from recscale.study.study import Law, Run, Study, n_non_embedding, n_total, select
+from recscale.study.run import Run, Sample
+from recscale.study.shapes import Decoder
+from recscale.study.study import Law, Study, select
 
 # Layers, width, heads of LSRM's own models.
 LSRM = ((2, 64, 2), (4, 128, 4), (8, 128, 4), (12, 256, 8), (24, 512, 8), (48, 1200, 24))
@@ -78,19 +80,15 @@ def shapes(study: Study, law: Law) -> list[Run]:
 
     All else is as in the law's run of the largest N.
     """
-    chosen = sorted(
-        (study.runs[name] for name in select(law, study.runs)),
-        key=lambda run: n_non_embedding(run.n_layers, run.d_model),
-    )
-    own = {run.size: run for run in chosen}
-    base = replace(chosen[-1], data_axis="users", data_fraction=1.0, data_seed=0)
-    largest = n_non_embedding(base.n_layers, base.d_model)
-    ladder = [
-        replace(base, n_layers=run.n_layers, d_model=run.d_model, n_heads=run.n_heads) for run in own.values()
-    ]
-    for layers, width, heads in LSRM:
-        if n_non_embedding(layers, width) > largest:
-            ladder.append(replace(base, n_layers=layers, d_model=width, n_heads=heads))
+    chosen = sorted((study.runs[name] for name in select(law, study.runs)), key=lambda run: run.shape.n)
+    own = {run.size: run.shape for run in chosen}
+    base = replace(chosen[-1], sample=Sample())
+    ladder = [replace(base, shape=shape) for shape in own.values()]
+    if isinstance(base.shape, Decoder):
+        for layers, width, heads in LSRM:
+            larger = replace(base.shape, n_layers=layers, d_model=width, n_heads=heads)
+            if larger.n > base.shape.n:
+                ladder.append(replace(base, shape=larger))
     return ladder
 
 
@@ -99,8 +97,8 @@ def rungs(ladder: Sequence[Run], n_items: int, cost: Callable[[Run], float]) -> 
     return [
         Rung(
             run.size,
-            n_non_embedding(run.n_layers, run.d_model),
-            n_total(run.n_layers, run.d_model, n_items, run.max_len),
+            run.shape.n,
+            run.shape.n_total(n_items, run.windows.max_len),
             cost(run),
         )
         for run in ladder

@@ -12,10 +12,13 @@ from recscale.files import read_json, read_table
 from recscale.laws import forecast
 from recscale.laws.metric_map import MetricMap, fit_map
 from recscale.laws.result import Fit
-from recscale.plan import budget, cost, plan
-from recscale.study.study import Law, Run, Study, training_flops
+from recscale.plan import budget, cost, here, plan
+from recscale.plan.devices import computed
+from recscale.study.problems import NEXT_ITEM
+from recscale.study.run import Run, training_flops
+from recscale.study.study import Law, Study
 
-METRICS = ("HR@10", "NDCG@10")
+METRICS = NEXT_ITEM.shown
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def spend(
     folder: of the prepared dataset; entry: what the datasets file says of it. Raises InputError.
     """
     counts = plan.counts(told.study.dataset, folder, entry)
-    if counts.sequences is None:  # what the runs had, where the prepared data are not here
+    if counts.exact is None:  # what the runs had, where the prepared data are not here
         counts = replace(counts, n_items=told.n_items)
     shapes = budget.shapes(told.study, told.law)
     _, positions, targets = counts.epoch(shapes[0])
@@ -177,20 +180,20 @@ def spend(
             return training_flops(run, counts.n_items, positions, targets) / targets
 
     else:
-        on = plan.device(device, 1)
-        chosen = cost.computed(on, devices, 1, {})
+        on = here.device(device, 1)
+        chosen = computed(on, devices, 1, {})
         amount, unit = _hours(hours or ""), "GPUh" if on.kind == "cuda" else "h"
         how = f"on {devices} x {on.name} in {chosen.precision}, time as recscale plan estimates it"
 
         def price(run: Run) -> float:
             seconds = cost.run_seconds(on, chosen, run, counts)
-            return seconds * chosen.processes / 3600 / (targets * run.epochs)
+            return seconds * chosen.processes / 3600 / (targets * run.course.epochs)
 
     ladder = budget.rungs(shapes, counts.n_items, price)
-    data, (_, theta) = budget.Data(targets, shapes[0].epochs), forecast.refits(told.fit)
+    data, (_, theta) = budget.Data(targets, shapes[0].course.epochs), forecast.refits(told.fit)
     best = budget.choose(told.fit, told.law, ladder, data, amount, theta)
     within = None
-    step = shapes[0].batch_size * shapes[0].stride
+    step = shapes[0].course.batch_size * shapes[0].windows.stride
     if best.choice.seen < step:
         raise InputError(
             f"budget: {amount:g} {unit} buy {best.choice.seen:.2g} targets, less than a step ({step})"

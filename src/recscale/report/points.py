@@ -12,14 +12,16 @@ import pandas as pd
 from recscale import files
 from recscale.errors import InputError
 from recscale.study.folder import COSTS, COUNTS, MACHINE, read_point
-from recscale.study.study import Run, Study, settings
+from recscale.study.problems import NEXT_ITEM
+from recscale.study.run import Run, settings
+from recscale.study.study import Study
 
 CURVE = ("run", "size", "epoch", "finished", "train_loss", "test_loss")  # where no run has an epoch
 
 
 def collect(study: Study, runs_dir: Path, references_file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`tables` of all runs of a study. Raises InputError where one is missing or of another spec."""
-    references = files.read_json(references_file, "popularity", "markov")
+    references = files.read_json(references_file, *NEXT_ITEM.references)
     found = {name: read_point(runs_dir / name / "metrics.json", run) for name, run in study.runs.items()}
     return tables(study, found, references, runs_dir)
 
@@ -53,8 +55,8 @@ def tables(
         }
         points.append(row)
         about = {"run": name, "size": run.size, "N": point["N"]}
-        about |= {"data_axis": run.data_axis, "data_fraction": run.data_fraction}
-        about |= {"learning_rate": run.learning_rate, "seed": run.seed}
+        about |= {"data_axis": run.sample.data_axis, "data_fraction": run.sample.data_fraction}
+        about |= {"learning_rate": run.course.learning_rate, "seed": run.seed}
         curves += [about | row for row in _curve(point, run)]
     # Where a run diverged none is chosen.
     table = pd.DataFrame(points).astype({"chosen_epoch": "Int64", "D_input": "Int64"})
@@ -73,19 +75,19 @@ def _curve(point: Mapping[str, Any], run: Run) -> Iterator[dict[str, Any]]:
     `finished`: the learning rate had come to zero, so the row is a point and not part of a curve.
     """
     tests = {row["epoch"]: row for row in point["tests"]}
-    branches = run.schedule == "constant"
+    branches = run.course.schedule == "constant"
     for epoch in point["epochs"]:
         number = epoch["epoch"]
-        here = number in tests and not (branches and number < run.epochs)
+        here = number in tests and not (branches and number < run.course.epochs)
         yield {
             "epoch": number,
-            "finished": number == run.epochs,
+            "finished": number == run.course.epochs,
             "train_loss": epoch["train_loss"],
             "test_loss": tests[number]["test"]["loss"] if here else math.nan,
             **{f"valid_{key}": value for key, value in epoch["valid"].items()},
         }
     for number, row in tests.items():
-        if branches and number < run.epochs:
+        if branches and number < run.course.epochs:
             yield {
                 "epoch": number,
                 "finished": True,

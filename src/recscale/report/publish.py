@@ -19,6 +19,7 @@ from recscale.report import points
 from recscale.report.figures import study as of_study
 from recscale.report.figures import tasks as of_tasks
 from recscale.study.folder import POINT, read_point
+from recscale.study.problems import NEXT_ITEM
 from recscale.study.study import TASKS, Study, select
 
 POINTS = "points.jsonl"
@@ -42,7 +43,7 @@ def publish(study: Study, folder: Path, out: Path, say: Say) -> None:
         raise InputError(f"{folder / 'runs'}: no run of {study.name} has finished yet")
     same = {name for name in found if before.get(name) == found[name]}
     references = next((f for f in (folder, out) if (f / "references.json").exists()), folder)
-    about = files.read_json(references / "references.json", "popularity", "markov")
+    about = files.read_json(references / "references.json", *NEXT_ITEM.references)
     table, curves = points.tables(study, found, about, folder / "runs")
     files.write_json(out / "references.json", about)
     for name, frame in (("points", table), ("curves", curves)):

@@ -8,7 +8,7 @@ from typing import Any
 
 from recscale import files
 from recscale.errors import InputError
-from recscale.study.study import Run
+from recscale.study.run import Run
 
 LAST, BRANCH = "last.safetensors", "branch.safetensors"
 STATES = (LAST, BRANCH)  # the resume state

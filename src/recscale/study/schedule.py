@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from recscale.study.study import Run
+from recscale.study.run import Course
 
 
 @dataclass(frozen=True)
@@ -23,27 +23,27 @@ class Leg:
     branch: bool = False
 
 
-def legs(run: Run, steps: int) -> list[Leg]:
+def legs(course: Course, steps: int) -> list[Leg]:
     """The legs of a run of `steps` steps an epoch, in the order they are trained."""
-    if run.schedule == "cosine":
-        return [Leg(0, run.epochs * steps)]
+    if course.schedule == "cosine":
+        return [Leg(0, course.epochs * steps)]
     made, at = [], 0
-    for epoch in sorted({*run.test_epochs, run.epochs}):
+    for epoch in sorted({*course.test_epochs, course.epochs}):
         end = epoch * steps
-        begin = max(at, min(end - 1, round((1 - run.cooldown) * end)))  # a step at least
-        made += [Leg(at, begin), Leg(begin, end, cools=True, branch=epoch < run.epochs)]
+        begin = max(at, min(end - 1, round((1 - course.cooldown) * end)))  # a step at least
+        made += [Leg(at, begin), Leg(begin, end, cools=True, branch=epoch < course.epochs)]
         at = begin
     return [leg for leg in made if leg.end > leg.begin]
 
 
-def factor(run: Run, leg: Leg, step: int, steps: int) -> float:
+def factor(course: Course, leg: Leg, step: int, steps: int) -> float:
     """Share of the peak rate at the middle of `step`, of `steps` an epoch."""
     at = step + 0.5
-    if run.schedule == "cosine":
-        done = at / (run.epochs * steps)
-        if done < run.warmup:
-            return done / run.warmup
-        return 0.5 * (1 + math.cos(math.pi * (done - run.warmup) / (1 - run.warmup)))
-    warm = run.warmup * min((*run.test_epochs, run.epochs)) * steps
+    if course.schedule == "cosine":
+        done = at / (course.epochs * steps)
+        if done < course.warmup:
+            return done / course.warmup
+        return 0.5 * (1 + math.cos(math.pi * (done - course.warmup) / (1 - course.warmup)))
+    warm = course.warmup * min((*course.test_epochs, course.epochs)) * steps
     share = at / warm if at < warm else 1.0
     return share * (leg.end - at) / (leg.end - leg.begin) if leg.cools else share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,8 +34,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         return dict(super().construct_mapping(node, deep))
 
 
-def read_yaml(path: Path, schema: str) -> dict[str, Any]:
-    """A YAML file that satisfies recscale/study/schemas/<schema>.schema.yaml. Raises InputError."""
+def read_yaml(path: Path, rules: str | dict[str, Any]) -> dict[str, Any]:
+    """A YAML file that satisfies a schema: one of schemas/ by its name, or a whole one. Raises InputError."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
@@ -42,34 +43,41 @@ def read_yaml(path: Path, schema: str) -> dict[str, Any]:
         raise InputError(f"{path}: there is no such file; {path.parent}/ has {known}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not YAML in UTF-8: {' '.join(str(error).split())}") from error
-    check(content, schema, str(path))
+    check(content, rules, str(path))
     return dict(content)
 
 
-def check(content: Any, schema: str, where: str, part: str | None = None) -> None:
-    """Raise InputError, beginning with `where`, unless `content` satisfies the named schema.
-
-    `part` names one of the schema's $defs to check against instead of the whole.
-    """
-    error = jsonschema.exceptions.best_match(_validator(schema, part).iter_errors(content))
+def check(content: Any, rules_: str | dict[str, Any], where: str) -> None:
+    """Raise InputError, beginning with `where`, unless `content` satisfies the schema, by name or whole."""
+    validator = _validator(rules_ if isinstance(rules_, str) else json.dumps(rules_, sort_keys=True))
+    errors = list(validator.iter_errors(content))
+    # A key whose value is wrong counts as unevaluated too; what is wrong with it says more.
+    told = [error for error in errors if error.validator != "unevaluatedProperties"] or errors
+    error = jsonschema.exceptions.best_match(told)
     if error is not None:
         raise InputError(f"{where}: {_explain(error)}")
 
 
 @cache
-def _validator(schema: str, part: str | None) -> Any:
-    rules = yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text())
-    if part:
-        rules = {"$defs": rules["$defs"], "$ref": f"#/$defs/{part}"}
-    return jsonschema.Draft202012Validator(rules)
+def rules(name: str) -> dict[str, Any]:
+    """schemas/<name>.schema.yaml."""
+    return dict(yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8")))
+
+
+@cache
+def _validator(text: str) -> Any:
+    """Of a schema's name, or of its JSON."""
+    return jsonschema.Draft202012Validator(json.loads(text) if text.startswith("{") else rules(text))
 
 
 def _explain(error: Any) -> str:
     """Which key, what is wrong, what is legal."""
     key = ".".join(str(part) for part in error.absolute_path)
     text = f"{key}: {error.message}" if key else str(error.message)
-    if error.validator == "additionalProperties":
-        legal = sorted(error.schema.get("properties", {}))
+    if error.validator in ("additionalProperties", "unevaluatedProperties"):
+        text = text.replace("Unevaluated properties", "Additional properties")
+        parts = [error.schema, *error.schema.get("allOf", ())]
+        legal = sorted({name for part in parts for name in part.get("properties", {})})
         pattern = error.schema.get("propertyNames", {}).get("pattern")
         legal += [f"names like {pattern}"] if pattern else []
         return f"{text}; legal: {', '.join(legal)}"

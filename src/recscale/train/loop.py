@@ -11,110 +11,58 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from recscale import files
 from recscale.errors import InputError, Interrupted
-from recscale.next_item import sequences
-from recscale.next_item.batches import Batches
-from recscale.next_item.evaluate import evaluate
-from recscale.next_item.loss import cross_entropy_sum
-from recscale.next_item.models.decoder import ATTENTION, Decoder
 from recscale.study.execution import Execution
 from recscale.study.folder import BRANCH, LAST, clean
+from recscale.study.run import Run
 from recscale.study.schedule import Leg, factor, legs
-from recscale.study.study import Run, training_flops
 from recscale.train import checkpoint
-from recscale.train.machine import PRECISION, machine
+from recscale.train.machine import machine
+from recscale.train.problem import Problem
 from recscale.train.processes import Processes
+from recscale.train.progress import Progress, cut_log
 
 LOG_EVERY = 100  # steps
 SAVE_EVERY = 60.0  # seconds between checkpoints inside an epoch, at least
 SAVE_SHARE = 0.02  # of a run's time may go into writing them
 NOTHING, SAVE, STOP, TAKEN = range(4)  # what a process may wish after a step; the largest wins
 ANOTHER = "another process"  # as a reason to stop: it has taken the run over
-BETAS = (0.9, 0.98)
 
 
 class Diverged(Exception):
     """The loss is not finite."""
 
 
-@dataclass
-class Progress:
-    """Where a run is and what it has measured: with weights and optimizer all that it goes on from."""
-
-    leg: int = 0
-    step: int = 0  # the next one, along the trunk
-    epoch_loss: float = 0.0  # sums over the epoch in progress
-    epoch_targets: int = 0
-    epoch_seconds: float = 0.0
-    positions: int = 0
-    targets: int = 0
-    training: float = 0.0  # seconds of the trunk's steps
-    seconds: float = 0.0  # of training and evaluation, branches too
-    saving: float = 0.0  # of writing checkpoints, not in `seconds`
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    tests: list[dict[str, Any]] = field(default_factory=list)
-    switched: dict[str, Any] | None = None
-    diverged: dict[str, Any] | None = None
-    changes: list[str] = field(default_factory=list)  # of the execution, in words
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """The epoch with the lowest valid loss, the first of equals."""
-        return min(self.epochs, key=lambda epoch: epoch["valid"]["loss"], default=None)
-
-
-class Objective(nn.Module):
-    """Model and loss as one module, as DistributedDataParallel wants it."""
-
-    def __init__(self, model: Decoder, how: Execution) -> None:
-        super().__init__()
-        self.model, self.how, self.dtype = model, how, PRECISION[how.precision]
-        self.hidden = torch.compile(model) if how.compile else model
-
-    def forward(self, inputs: Tensor, places: Tensor, target: Tensor) -> Tensor:
-        """Summed cross-entropy of a batch."""
-        with torch.autocast(self.how.device, torch.bfloat16, self.dtype == torch.bfloat16):
-            hidden = self.hidden(inputs).flatten(0, 1).index_select(0, places).to(self.dtype)
-        return cross_entropy_sum(hidden, self.model.item_table.weight, target - 1)
-
-
 class Trainer:
-    """One run in training on `users`. `stop` says who wants it to stop, or None."""
+    """One run in training. `stop` says who wants it to stop, or None."""
 
     def __init__(
         self,
         run: Run,
-        data: sequences.Sequences,
-        users: np.ndarray,
+        problem: Problem,
         out: Path,
         how: Execution,
         processes: Processes,
         say: Callable[[str], None],
         stop: Callable[[], str | None],
     ) -> None:
-        self.run, self.data, self.out = run, data, out
+        self.run, self.problem, self.out = run, problem, out
         self.how, self.processes, self.say, self.stop = how, processes, say, stop
-        self.items = torch.from_numpy(data.items).to(processes.device)
-        self.batches = Batches(sequences.train_windows(data, run, users), self.items)
-        self.steps = math.ceil(len(self.batches) / run.batch_size)  # an epoch
-        self.legs = legs(run, self.steps)
+        self.steps = math.ceil(len(problem) / run.course.batch_size)  # an epoch
+        self.legs = legs(run.course, self.steps)
         self.progress = Progress()
-        torch.manual_seed(run.seed)
-        self.model = Decoder(
-            data.n_items, run.n_layers, run.d_model, run.n_heads, run.max_len,
-            run.dropout, run.dropout_last, run.dropout_embedding, ATTENTION[how.attention], how.recompute,
-        ).to(processes.device)  # fmt: skip
-        self.objective: nn.Module = Objective(self.model, how).train()
+        problem.build(how, processes)
+        self.model, self.objective = problem.model, problem.objective
         if processes.world > 1:
             self.objective = DistributedDataParallel(
                 self.objective, gradient_as_bucket_view=True, broadcast_buffers=False
@@ -136,7 +84,7 @@ class Trainer:
             stale = [] if not self._anew else [self.out / BRANCH, *self.out.glob("best-*.safetensors")]
             for path in (*self.out.glob(".*.part"), *stale):  # half-written, or of an earlier start
                 path.unlink(missing_ok=True)
-            self._cut_log()
+            cut_log(self.out / "log.jsonl", self.progress, self.steps)
         try:
             while self.progress.leg < len(self.legs):
                 self._leg(self.legs[self.progress.leg])
@@ -181,14 +129,13 @@ class Trainer:
         begun, progress = time.perf_counter(), self.progress
         epoch, within = divmod(progress.step, self.steps)
         if self._order[0] != epoch:
-            rng = np.random.default_rng([self.run.seed, epoch + 1])
-            self._order = epoch, rng.permutation(len(self.batches))
-        chosen = self._order[1][within * self.run.batch_size : (within + 1) * self.run.batch_size]
+            self._order = epoch, self.problem.order(epoch + 1)
+        size = self.run.course.batch_size
+        chosen = self._order[1][within * size : (within + 1) * size]
         rate = self._rate(leg, progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        n = self.batches.targets(chosen)
-        positions = int(self.batches.windows.length[chosen].sum())
+        n, positions = self.problem.targets(chosen), self.problem.positions(chosen)
         self._losses.append((self._gradients(chosen), n, positions))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -202,8 +149,11 @@ class Trainer:
         progress.epoch_seconds += seconds
         progress.training += seconds
         progress.seconds += seconds
-        if (within + 1) % LOG_EVERY == 0 or within + 1 == self.steps:
-            self._log(epoch + 1, within + 1, rate)
+        if self.processes.first and ((within + 1) % LOG_EVERY == 0 or within + 1 == self.steps):
+            ends = self.run.course.epochs, self.legs[-1].end
+            row = progress.row(epoch + 1, within + 1, self.steps, *ends, rate)
+            with (self.out / "log.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
 
     def _gradients(self, chosen: np.ndarray) -> Tensor:
         """Mean gradients over the targets of a batch, in micro-batches; returns the summed loss.
@@ -211,15 +161,15 @@ class Trainer:
         On a GPU that runs out of memory the micro-batch halves, and the step begins again.
         """
         rank, world = self.processes.rank, self.processes.world
-        mine, weight = chosen[rank::world], world / self.batches.targets(chosen)  # DDP takes the mean
-        if not len(mine):  # fewer windows than processes: this one must still take part
+        mine, weight = chosen[rank::world], world / self.problem.targets(chosen)  # DDP takes the mean
+        if not len(mine):  # fewer examples than processes: this one must still take part
             mine, weight = chosen[:1], 0.0
         while True:
             size = self.how.micro_batch or len(mine)
             parts = [mine[begin : begin + size] for begin in range(0, len(mine), size)]
             seed = np.random.SeedSequence([self.run.seed, self.progress.leg, self.progress.step, rank])
             torch.manual_seed(int(seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))  # dropout
-            total = torch.zeros((), device=self.items.device)
+            total = torch.zeros((), device=self.processes.device)
             try:
                 for number, part in enumerate(parts, 1):
                     total += self._backward(part, weight, last=number == len(parts))
@@ -229,9 +179,9 @@ class Trainer:
 
     def _backward(self, part: np.ndarray, weight: float, last: bool) -> Tensor:
         """Add the gradients of a micro-batch; returns its summed loss."""
-        batch = self.batches.take(part)
+        batch = self.problem.take(part)
         with contextlib.nullcontext() if last else self._no_sync():
-            loss = self.objective(batch.inputs, batch.places, batch.target)
+            loss = self.objective(*batch)
             (loss * weight).backward()
         return torch.as_tensor(loss.detach() * (weight > 0))
 
@@ -245,41 +195,40 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self.processes.world > 1:
             raise InputError(
-                f"{self.out}: out of memory with {size} windows in a process; several processes cannot "
+                f"{self.out}: out of memory with {size} examples in a process; several processes cannot "
                 f"agree on less by themselves: pass --micro-batch {max(1, size // 2)}"
             ) from error
         if size == 1:
             raise InputError(
-                f"{self.out}: out of memory with a single window; pass --recompute or use a larger device"
+                f"{self.out}: out of memory with a single example; pass --recompute or use a larger device"
             ) from error
         if self.how.device == "cuda":
             torch.cuda.empty_cache()
         self.how = replace(self.how, micro_batch=size // 2)
         self.progress.changes.append(f"out of memory: micro_batch {size} -> {size // 2}")
-        self.say(f"{self.out.name}: out of memory with {size} windows at once, goes on with {size // 2}")
+        self.say(f"{self.out.name}: out of memory with {size} examples at once, goes on with {size // 2}")
 
     def _rate(self, leg: Leg, step: int) -> float:
         switched = self.progress.switched is not None
-        peak = self.run.switch_learning_rate if switched else self.run.learning_rate
-        return (peak or 0.0) * factor(self.run, leg, step, self.steps)
+        peak = self.run.course.switch_learning_rate if switched else self.run.course.learning_rate
+        return (peak or 0.0) * factor(self.run.course, leg, step, self.steps)
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        """Adam, or SGD after the switch."""
-        parameters, run = self.model.parameters(), self.run
-        if self.progress.switched is not None:
-            return torch.optim.SGD(parameters, run.switch_learning_rate or 0.0, weight_decay=run.weight_decay)
-        return torch.optim.Adam(
-            parameters, run.learning_rate, BETAS, weight_decay=run.weight_decay,
-            decoupled_weight_decay=run.decoupled_decay, fused=True,
-        )  # fmt: skip
+        """That of the problem, or SGD after the switch."""
+        course = self.run.course
+        if self.progress.switched is None:
+            return self.problem.optimizer(course)
+        rate = course.switch_learning_rate or 0.0
+        return torch.optim.SGD(self.model.parameters(), rate, weight_decay=course.weight_decay)
 
     # --- after an epoch --------------------------------------------------------------------------
 
     def _end_epoch(self) -> None:
         progress, epoch = self.progress, len(self.progress.epochs) + 1
         # All evaluations first: a signal in one of them saves the state as it was before the first.
-        final = epoch == self.run.epochs
-        tested = epoch in self.run.test_epochs and (final or self.run.schedule == "cosine")
+        course = self.run.course
+        final = epoch == course.epochs
+        tested = epoch in course.test_epochs and (final or course.schedule == "cosine")
         valid = self._evaluate("valid")  # (under a constant schedule a branch measures the others)
         if not math.isfinite(valid["loss"]):
             mean = progress.epoch_loss / progress.epoch_targets
@@ -301,9 +250,10 @@ class Trainer:
         if test is not None:
             self._record_test(epoch, final, valid, test)
         progress.epoch_loss, progress.epoch_targets, progress.epoch_seconds = 0.0, 0, 0.0
+        headline = self.problem.headline
         self.say(
-            f"{self.out.name}: epoch {epoch}/{self.run.epochs}  train {row['train_loss']:.4f}  "
-            f"valid {valid['loss']:.4f}  HR@10 {valid['HR@10']:.4f}  "
+            f"{self.out.name}: epoch {epoch}/{course.epochs}  train {row['train_loss']:.4f}  "
+            f"valid {valid['loss']:.4f}  {headline} {valid[headline]:.4f}  "
             f"{row['targets_per_second']:,.0f} targets/s"
         )
         self._switch_if_converged(epoch)
@@ -313,9 +263,10 @@ class Trainer:
     def _switch_if_converged(self, epoch: int) -> None:
         """Adam has converged when no epoch of the last `switch_patience` was the best on valid."""
         progress, best = self.progress, self.progress.best
-        if not self.run.switch_patience or progress.switched is not None or best is None:
+        course = self.run.course
+        if not course.switch_patience or progress.switched is not None or best is None:
             return
-        if epoch - best["epoch"] >= self.run.switch_patience and epoch < self.run.epochs:
+        if epoch - best["epoch"] >= course.switch_patience and epoch < course.epochs:
             progress.switched = {"after_epoch": epoch, "weights_of_epoch": best["epoch"]}
             self.model.load_state_dict(self.best)
             self.optimizer = self._optimizer()
@@ -343,17 +294,14 @@ class Trainer:
         self, epoch: int, finished: bool, valid: dict[str, float], test: dict[str, float]
     ) -> None:
         """A row of `tests`. `finished`: its learning rate had come to zero; else a point of a curve."""
-        targets = epoch * int(self.batches.windows.targets.sum())
-        positions = epoch * int(self.batches.windows.length.sum())
+        positions, targets = (epoch * number for number in self.problem.epoch())
         row = {"epoch": epoch, "finished": finished, "D_seen": targets}
-        row["C"] = training_flops(self.run, self.data.n_items, positions, targets)
+        row["C"] = self.problem.flops(positions, targets)
         self.progress.tests.append(row | {"valid": valid, "test": test})
 
     def _evaluate(self, split: str) -> dict[str, float]:
         begun = time.perf_counter()
-        result = evaluate(
-            self.model, self.data, split, self.run.max_len, self.items, self.processes, self._stop_if_asked
-        )
+        result = self.problem.evaluate(split, self.processes, self._stop_if_asked)
         self.progress.seconds += time.perf_counter() - begun
         return result
 
@@ -420,7 +368,7 @@ class Trainer:
     # --- the resume state ------------------------------------------------------------------------
 
     def _belongs(self) -> dict[str, Any]:
-        return {"spec": self.run.spec(), "data_sha256": self.data.sha256}
+        return {"spec": self.run.spec(), "data_sha256": self.problem.sha256}
 
     def _save(self, name: str) -> None:
         """Write the checkpoint; the weights of the best epoch first, the ones before them last."""
@@ -462,57 +410,21 @@ class Trainer:
 
     # --- what is written -------------------------------------------------------------------------
 
-    def _log(self, epoch: int, step: int, rate: float) -> None:
-        if not self.processes.first:
-            return
-        progress = self.progress
-        row = {
-            "leg": progress.leg,
-            "epoch": epoch,
-            "epochs": self.run.epochs,
-            "step": step,
-            "steps": self.steps,
-            "train_loss": progress.epoch_loss / progress.epoch_targets,
-            "learning_rate": rate,
-            "targets_per_second": progress.epoch_targets / progress.epoch_seconds,
-            "seconds_left": (self.legs[-1].end - progress.step) * progress.epoch_seconds / step,
-        }
-        with (self.out / "log.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def _cut_log(self) -> None:
-        """Drop what was logged after the checkpoint (it will be logged again) and broken lines."""
-        path, progress = self.out / "log.jsonl", self.progress
-
-        def kept(line: str) -> bool:
-            try:
-                row = json.loads(line)
-                at = (row["epoch"] - 1) * self.steps + row["step"]
-                return bool(row["leg"] < progress.leg or (row["leg"] == progress.leg and at <= progress.step))
-            except (ValueError, KeyError, TypeError):
-                return False
-
-        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-        with files.atomic(path) as part:
-            part.write_text("".join(line + "\n" for line in lines if kept(line)))
-
     def _point(self, test: dict[str, float] | None) -> dict[str, Any]:
         run, progress = self.run, self.progress
         best = progress.best
-        rule = f"no better valid loss for {run.switch_patience} epochs"
-        switch = {"rule": rule, "happened": progress.switched} if run.switch_patience else None
+        patience, counts = run.course.switch_patience, self.problem.counts()
+        rule = f"no better valid loss for {patience} epochs"
+        switch = {"rule": rule, "happened": progress.switched} if patience else None
         return {
             "spec": json.loads(run.spec()),
             "size": run.size,
             "status": "finished" if progress.diverged is None else "diverged",
             "diverged": progress.diverged,
-            **self.model.counts(),
-            "D": int(self.batches.windows.targets.sum()),
-            "D_input": self.batches.windows.input_items,
+            **counts,
             "D_seen": progress.targets,
-            "C": training_flops(run, self.data.n_items, progress.positions, progress.targets),
-            "n_items": self.data.n_items,
-            "data_sha256": self.data.sha256,
+            "C": self.problem.flops(progress.positions, progress.targets),
+            "data_sha256": self.problem.sha256,
             "epochs": progress.epochs,
             "chosen_epoch": best["epoch"] if best and test else None,
             "test": test,

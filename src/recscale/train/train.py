@@ -1,7 +1,7 @@
-"""One run: a spec and a prepared dataset in, metrics.json and model.safetensors out.
+"""One run: a run and its problem in, metrics.json and model.safetensors out.
 
 Here is what surrounds a training: who may write the run folder, signals, the resume state. The
-training itself is trainer.Trainer.
+training itself is loop.Trainer.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Any
 
 from recscale import files
 from recscale.errors import InputError
-from recscale.next_item import sequences
 from recscale.study.folder import BRANCH, LAST, clean
-from recscale.study.study import TRAIN_RECIPE, Run
+from recscale.study.run import TRAIN_RECIPE, Run
 from recscale.train import checkpoint, machine
 from recscale.train.claim import claim
-from recscale.train.loop import ANOTHER, Progress, Trainer
+from recscale.train.loop import ANOTHER, Trainer
+from recscale.train.problem import Problem
 from recscale.train.processes import Processes, join
+from recscale.train.progress import Progress
 
 LOOK = 1.0  # seconds between two looks at the claim
 WAITING = 2.0  # what the first process tells the others while it waits for the claim
@@ -32,14 +33,14 @@ Say = Callable[[str], None]
 
 def train(
     run: Run,
-    data_dir: Path,
+    problem: Problem,
     out: Path,
     threads: int,
     say: Say,
     by_hand: Mapping[str, Any] | None = None,
     allow_change: bool = False,
 ) -> None:
-    """Train `run`, choose the epoch on valid, evaluate it once on test, write `out`/metrics.json.
+    """Train `run` on its problem, choose the epoch on valid, test it once, write `out`/metrics.json.
 
     `by_hand` sets keys of Execution. A point of the same spec and data is left as it is, also one
     that the process which holds `out` now finishes while this one waits. Raises Interrupted on
@@ -49,16 +50,12 @@ def train(
     if run.recipe != TRAIN_RECIPE:
         raise InputError(f"spec: recipe: {run.recipe}, this version trains by recipe {TRAIN_RECIPE}")
     how = machine.choose(by_hand or {}, threads)
-    data = sequences.load(data_dir, with_timestamps=run.data_axis == "time")
-    users = sequences.train_users(data, run)
-    if not (data.train_length[users] > 1).any():  # on the axis time one at least is inside
-        raise InputError(f"{data_dir}: data_fraction={run.data_fraction:g} has no train target")
     processes = join(how.device)  # they part when the process ends
     say = say if processes.first else _silent
     out.mkdir(parents=True, exist_ok=True)
 
     def done() -> bool:
-        return _is_done(out, run, data.sha256)
+        return _is_done(out, run, problem.sha256)
 
     with _signals() as asked, _held(out, done, say, processes, asked) as taken:
         if taken is None:
@@ -70,7 +67,7 @@ def train(
         def stop() -> str | None:
             return asked[0] if asked else taken()
 
-        belongs = {"spec": run.spec(), "data_sha256": data.sha256}
+        belongs = {"spec": run.spec(), "data_sha256": problem.sha256}
         state = _resume_state(out, belongs, say) if processes.first else None
         processes.wait()  # what the first has set aside, the others do not find
         state = state if processes.first else _resume_state(out, belongs, say)
@@ -84,14 +81,14 @@ def train(
                 )
             state[0]["progress"].setdefault("changes", []).extend(changes + notes)
         machine.apply(how)
-        trainer = Trainer(run, data, users, out, how, processes, say, stop)
+        trainer = Trainer(run, problem, out, how, processes, say, stop)
         if state is not None:
             try:
                 trainer.continue_from(*state)
             except checkpoint.Unusable as error:
                 if processes.first:
                     _set_aside(out, say, error)
-                trainer = Trainer(run, data, users, out, how, processes, say, stop)
+                trainer = Trainer(run, problem, out, how, processes, say, stop)
             state = None  # or its tensors would stay beside the model's
         trainer.train()
 

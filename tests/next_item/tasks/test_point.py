@@ -18,10 +18,11 @@ from recscale.next_item.tasks.cases import CELL, Outcome
 from recscale.plan import cost
 from recscale.report.figures import tasks as figures
 from recscale.study import study
+from recscale.study.run import Run
 from recscale.study.schema import SCHEMAS
-from recscale.study.study import Run, Study, Task
+from recscale.study.study import Study, Task
 from recscale.train import machine
-from recscale.train.train import train
+from runs import run_of, train
 from trained import long_users
 
 SIZES = {8: 0.5, 16: 1.0}  # width: also on that share of the users
@@ -51,7 +52,7 @@ def made(tmp_path_factory):
 def content(**more):
     """The study of `made`."""
     shape = {"dataset": "x", "n_layers": 1, "learning_rate": 0.01, "batch_size": 4} | more
-    runs = [Run(d_model=d, data_fraction=f, **shape) for d in (8, 16) for f in (1.0, 0.5)]
+    runs = [Run.of(d_model=d, data_fraction=f, **shape) for d in (8, 16) for f in (1.0, 0.5)]
     tasks = {name: Task(name, {}) for name in study.TASKS}
     return Study("s", "t", "x", {run.name(): run for run in runs}, {}, (), tasks)
 
@@ -127,10 +128,10 @@ def test_the_table_has_every_value_with_its_interval(made, rows):
 def test_a_gain_is_over_the_smallest_size_on_the_same_data(rows):
     part = rows[(rows["task"] == "long_tail") & (rows["metric"] == "HR@10")].set_index(["run", "group"])
     for run in content().runs.values():
-        small = Run(**json.loads(run.spec()) | {"d_model": 8}).name()
+        small = Run.of(**json.loads(run.spec()) | {"d_model": 8}).name()
         for group in ("G1", "G2", "G3", "G4"):
             row = part.loc[run.name(), group]
-            if run.d_model == 8:
+            if run.shape.d_model == 8:
                 assert pd.isna(row["against"])
                 assert pd.isna(row["change"])
             else:
@@ -164,21 +165,23 @@ def test_a_run_is_compared_with_the_one_most_like_it():
     def names(*runs):
         return {run.name(): run for run in runs}
 
-    small = Run("x", 1, 8, 0.1)
-    seeds = Run("x", 1, 8, 0.1, seed=2), Run("x", 1, 16, 0.1, seed=2)
-    others = Run("x", 1, 8, 0.1, data_fraction=0.5), Run("x", 1, 8, 0.1, epochs=9)
+    small = run_of("x", 1, 8, 0.1)
+    seeds = run_of("x", 1, 8, 0.1, seed=2), run_of("x", 1, 16, 0.1, seed=2)
+    others = run_of("x", 1, 8, 0.1, data_fraction=0.5), run_of("x", 1, 8, 0.1, epochs=9)
     runs = names(
-        *others, small, *seeds, Run("x", 1, 16, 0.02, epochs=3), Run("x", 1, 16, 0.1, data_fraction=0.1)
+        *others, small, *seeds, run_of("x", 1, 16, 0.02, epochs=3), run_of("x", 1, 16, 0.1, data_fraction=0.1)
     )
     assert table.smallest(seeds[1].name(), runs) == seeds[0].name()
-    assert table.smallest(Run("x", 1, 16, 0.02, epochs=3).name(), runs) == others[1].name()
-    assert table.smallest(Run("x", 1, 16, 0.1, data_fraction=0.1).name(), runs) is None
+    assert table.smallest(run_of("x", 1, 16, 0.02, epochs=3).name(), runs) == others[1].name()
+    assert table.smallest(run_of("x", 1, 16, 0.1, data_fraction=0.1).name(), runs) is None
     assert table.smallest(small.name(), runs) == small.name()
 
 
 def test_runs_without_the_same_cases_are_not_compared(tmp_path):
     """A shorter input is more often without the domain: user 1 is mix in one run, diff in the other."""
-    runs = {run.name(): run for run in (Run("x", 1, 8, 0.1, max_len=50), Run("x", 1, 16, 0.1, max_len=60))}
+    runs = {
+        run.name(): run for run in (run_of("x", 1, 8, 0.1, max_len=50), run_of("x", 1, 16, 0.1, max_len=60))
+    }
     only = Study("s", "t", "x", runs, {}, (), {"domains": Task("domains", {})})
     for (name, run), groups in zip(runs.items(), (("mix", "diff"), ("mix", "mix")), strict=True):
         cases = pd.DataFrame(
@@ -317,7 +320,7 @@ def test_a_record_of_another_spec_or_missing_is_one_line(made):
         table.collect(content(seed=2), made / "tasks")
     run = next(iter(content().runs.values()))
     with pytest.raises(InputError, match=r"another spec or recipe; remove it to have it made again"):
-        table.read(place(made, "long_tail", run), Run(**json.loads(run.spec()) | {"seed": 2}))
+        table.read(place(made, "long_tail", run), Run.of(**json.loads(run.spec()) | {"seed": 2}))
 
 
 def test_cells_keep_their_order_and_coverage():

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
+from recscale.study import shapes
+from recscale.study.execution import Execution
+from recscale.study.run import Run
 from recscale.train.dropout import Dropout, dropout
 
 INIT_STD = 0.02  # GPT-2's, as the authors' code uses
@@ -134,3 +137,13 @@ class Decoder(nn.Module):
             "N": sum(p.numel() for p in matrices),
             "N_total": sum(p.numel() for p in self.parameters()),
         }
+
+
+def of(run: Run, n_items: int, how: Execution) -> Decoder:
+    """The untrained decoder of a run."""
+    shape = run.shape
+    assert isinstance(shape, shapes.Decoder)
+    return Decoder(
+        n_items, shape.n_layers, shape.d_model, shape.n_heads, run.windows.max_len, shape.dropout,
+        shape.dropout_last, shape.dropout_embedding, ATTENTION[how.attention], how.recompute,
+    )  # fmt: skip

@@ -21,7 +21,7 @@ from recscale.next_item.evaluate import SCORES, ranks
 from recscale.next_item.models.decoder import Decoder
 from recscale.next_item.sequences import Ints, Sequences, contexts
 from recscale.study.execution import BLOCK
-from recscale.study.study import Run
+from recscale.study.run import Run
 
 TOP = 10  # length of a list of recommendations
 

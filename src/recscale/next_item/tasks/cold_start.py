@@ -29,13 +29,15 @@ def cold_start(trained: Trained) -> Outcome:
     users = np.flatnonzero(data.train_length + 1 >= LENGTHS[0])
     if not len(users):
         raise InputError(f"{trained.data_dir}: no user has {LENGTHS[0]} items before the test item")
-    inputs, target = before_test(data, run.max_len)
+    inputs, target = before_test(data, run.windows.max_len)
     inputs, target = inputs.take(users), target[users]
     # A share of the time leaves users out too: those with no target in it.
-    seen = data.since(run.data_fraction) > 1 if run.data_axis == "time" else train_users(data, run)
+    seen = (
+        data.since(run.sample.data_fraction) > 1 if run.sample.data_axis == "time" else train_users(data, run)
+    )
     group = np.where(seen[users], SEEN, UNSEEN)
     parts, coverage = [], []
-    for n in (n for n in LENGTHS if n <= run.max_len):
+    for n in (n for n in LENGTHS if n <= run.windows.max_len):
         rank, best = trained.answer(inputs.latest(n), target, min(TOP, data.n_items))
         parts.append(ranked(users, group, rank, n))
         for name in np.unique(group):

@@ -28,7 +28,7 @@ def domains(trained: Trained) -> Outcome:
             "(docs/data.md: domains)"
         )
     domain = np.append(0, table["domain"].factorize()[0] + 1)  # 0: none; padding has none
-    inputs, target = before_test(trained.data, trained.run.max_len)
+    inputs, target = before_test(trained.data, trained.run.windows.max_len)
     known = np.flatnonzero(domain[target] > 0)
     inputs, target = inputs.take(known), target[known]
     rank, _ = trained.answer(inputs, target)

@@ -17,7 +17,7 @@ GROUPS = ("G1", "G2", "G3", "G4")
 
 def long_tail(trained: Trained) -> Outcome:
     """Cases by the group of the target; no x."""
-    inputs, target = before_test(trained.data, trained.run.max_len)
+    inputs, target = before_test(trained.data, trained.run.windows.max_len)
     rank, _ = trained.answer(inputs, target)
     group = np.array(GROUPS)[groups(train_counts(trained.data))[target - 1]]
     return Outcome(ranked(np.arange(len(rank)), group, rank))

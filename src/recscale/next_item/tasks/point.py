@@ -13,7 +13,7 @@ import pandas as pd
 from recscale import files
 from recscale.errors import InputError
 from recscale.next_item import sequences
-from recscale.next_item.models.decoder import ATTENTION, Decoder
+from recscale.next_item.problem import model_of
 from recscale.next_item.tasks.cases import CELL, Outcome, Trained
 from recscale.next_item.tasks.cold_start import cold_start
 from recscale.next_item.tasks.domains import domains
@@ -21,7 +21,8 @@ from recscale.next_item.tasks.long_tail import long_tail
 from recscale.next_item.tasks.robustness import robustness
 from recscale.next_item.tasks.trajectory import trajectory
 from recscale.study.execution import Execution
-from recscale.study.study import TASK_RECIPE, Run
+from recscale.study.run import Run
+from recscale.study.study import TASK_RECIPE
 from recscale.train import checkpoint, machine
 
 TASKS: dict[str, Callable[[Trained], Outcome]] = {
@@ -62,13 +63,11 @@ def write(task: str, run_dir: Path, data_dir: Path, out: Path, threads: int) -> 
 
 def trained_of(run_dir: Path, point: dict[str, Any], data_dir: Path, how: Execution) -> Trained:
     """The model of a finished run, on the device, and its data. Raises InputError."""
-    weights, run = run_dir / "model.safetensors", Run(**point["spec"])
-    data = sequences.load(data_dir, with_timestamps=run.data_axis == "time")
+    weights, run = run_dir / "model.safetensors", Run.of(**point["spec"])
+    data = sequences.load(data_dir, with_timestamps=run.sample.data_axis == "time")
     if data.sha256 != point["data_sha256"]:
         raise InputError(f"{data_dir}: is not what {run_dir / 'metrics.json'} was trained on: train it again")
-    model = Decoder(
-        data.n_items, run.n_layers, run.d_model, run.n_heads, run.max_len, attend=ATTENTION[how.attention]
-    )
+    model = model_of(run, data.n_items, how)
     again = f"remove {run_dir / 'metrics.json'} to train it again"
     if not weights.exists():
         raise InputError(f"{weights}: there is no such file; {again}")

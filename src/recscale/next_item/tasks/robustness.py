@@ -22,7 +22,7 @@ CLEAN, OVERWRITTEN, CLOSED_UP = "clean", "overwritten", "closed up"
 
 def robustness(trained: Trained) -> Outcome:
     """Cases by what was done to the input, x is eta, `noise` the seed of the draws; `clean` has x = 0."""
-    inputs, target = before_test(trained.data, trained.run.max_len)
+    inputs, target = before_test(trained.data, trained.run.windows.max_len)
     users = np.arange(len(target))
     parts = [ranked(users, CLEAN, trained.answer(inputs, target)[0], 0.0)]
     for eta, seed in NOISE:

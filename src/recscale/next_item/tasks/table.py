@@ -24,7 +24,8 @@ from recscale import files
 from recscale.errors import InputError
 from recscale.next_item.tasks.cases import CELL
 from recscale.next_item.tasks.robustness import CLEAN
-from recscale.study.study import TASK_RECIPE, Run, Study, n_non_embedding, select, settings
+from recscale.study.run import Run, settings
+from recscale.study.study import TASK_RECIPE, Study, select
 
 LEVEL = 0.9  # of all intervals, as of the laws
 Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
@@ -56,7 +57,7 @@ def collect(study: Study, tasks_dir: Path) -> pd.DataFrame:
         for run, spec in done.items():
             against = run if name == "robustness" else smallest(run, done)
             about: dict[str, Any] = {"task": name, "run": run, "size": spec.size}
-            about["N"] = n_non_embedding(spec.n_layers, spec.d_model)
+            about["N"] = spec.shape.n
             own = {key: value for key, value in settings(spec).items() if key not in about}
             for cell in records[run]["cells"]:
                 key: Cell = (cell["group"], cell["x"], cell["noise"])
@@ -97,20 +98,14 @@ def smallest(name: str, runs: Mapping[str, Run]) -> str | None:
     first of equals in the order of the study.
     """
     run = runs[name]
-    least = min(n_non_embedding(other.n_layers, other.d_model) for other in runs.values())
+    least = min(other.shape.n for other in runs.values())
 
     def differences(other: Run) -> int:
-        keys = (set(json.loads(run.spec())) | set(json.loads(other.spec()))) - {
-            "n_layers", "d_model", "n_heads", "learning_rate",
-        }  # fmt: skip
-        return sum(getattr(run, key) != getattr(other, key) for key in keys)
+        keys = set(json.loads(run.spec())) | set(json.loads(other.spec()))
+        own, its = run.flat(), other.flat()
+        return sum(own.get(key) != its.get(key) for key in keys - {*run.shape.SIZE, "learning_rate"})
 
-    same = [
-        key
-        for key, other in runs.items()
-        if n_non_embedding(other.n_layers, other.d_model) == least
-        and all(getattr(other, k) == getattr(run, k) for k in ("data_axis", "data_fraction", "data_seed"))
-    ]
+    same = [key for key, other in runs.items() if other.shape.n == least and other.sample == run.sample]
     return min(same, key=lambda key: differences(runs[key]), default=None)
 
 

@@ -27,7 +27,7 @@ def trajectory(trained: Trained) -> Outcome:
 
     Raises InputError where no user has a withheld trajectory, or the catalogue has fewer items.
     """
-    users, inputs, true = before_trajectory(trained.data, trained.run.max_len)
+    users, inputs, true = before_trajectory(trained.data, trained.run.windows.max_len)
     if not len(users):
         raise InputError(f"{trained.data_dir}: no user has withheld items (withhold_above of the dataset)")
     if trained.data.n_items < TOP:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -17,7 +17,8 @@ from matplotlib.patches import Patch
 from recscale.laws.result import Fit, Status
 from recscale.laws.words import summary
 from recscale.report.figures import marks
-from recscale.study.study import Run, Study, select
+from recscale.study.run import settings
+from recscale.study.study import Study, select
 
 COLUMNS = ["series", "name", "run", "size", "seed", "x", "y", "lo", "hi"]
 
@@ -40,9 +41,14 @@ class Results:
         """Names of the runs that any of these laws is about."""
         return {run for law in laws for run in select(self.study.laws[law], self.study.runs)}
 
+    def keys(self, *others: str) -> list[str]:
+        """Keys of the study's runs that are columns of the points, but for `others`."""
+        known = dict.fromkeys(key for run in self.study.runs.values() for key in settings(run))
+        return [key for key in known if key not in others and key in self.points]
+
     def tuned(self) -> pd.DataFrame:
         """Of runs that differ in nothing but the learning rate, the one of lowest valid loss."""
-        same = [field.name for field in fields(Run) if field.name != "learning_rate"]
+        same = self.keys("learning_rate")
         best = self.points.sort_values("valid_loss", kind="stable").drop_duplicates(same)
         return best.sort_index()
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recscale.laws.result import Fit, Status
+from recscale.study.problems import NEXT_ITEM
 
 GREY = "0.45"
 SEEDS = "os^Dv<>P"  # a symbol a seed
@@ -23,9 +24,9 @@ LINE: dict[str, Any] = {
     Status.CONVERGED: "-", Status.OUTLIERS: "--", Status.BOUND_HIT: "--", Status.NOT_IDENTIFIED: "--",
     Status.UNDERDETERMINED: "--",
 }  # fmt: skip
+DASHES = (":", "-.")
 REFERENCES: dict[str, tuple[str, Any]] = {
-    "popularity": ("item popularity", ":"),
-    "markov": ("first-order Markov", "-."),
+    name: (label, dash) for (name, label), dash in zip(NEXT_ITEM.references.items(), DASHES, strict=True)
 }
 
 

@@ -7,7 +7,6 @@ only, so the CSV beside a figure is what the figure shows. Files are touched in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,10 @@ from recscale.laws.result import Fit, Status
 from recscale.report.figures import content, marks
 from recscale.report.figures import law as law_figure
 from recscale.report.figures.style import OKABE_ITO, STYLE, save
-from recscale.study.study import OF_DATA, Run, Study
+from recscale.study.problems import NEXT_ITEM
+from recscale.study.study import OF_DATA, Study
 
-METRICS = ("HR@10", "NDCG@10")
+METRICS = NEXT_ITEM.shown
 N_LABEL = "$N$, non-embedding parameters"
 
 
@@ -81,7 +81,7 @@ def loss_vs_d(tables: content.Results) -> Drawn:
     full = tuned["data_fraction"] == 1
     shown = "users" if (tuned.loc[~full, "data_axis"] == "users").any() else "time"
     tuned = tuned[full | (tuned["data_axis"] == shown)]
-    same = [field.name for field in fields(Run) if field.name not in OF_DATA]
+    same = tables.keys(*OF_DATA)
     several = tuned[tuned.groupby(same, dropna=False)["D"].transform("nunique") > 1]
     runs = tables.drawn(tuned if several.empty and not laws else several, laws)
     parts = [content.law(law, tables.fits[law], with_e=False) for law in laws]
@@ -203,7 +203,7 @@ def learning_rates(tables: content.Results) -> Drawn:
     full, inks = content.full(tables.points), content.inks(tables)
     table = content.runs(tables, full, "learning_rate", "valid_loss")
     # Runs share a line only where nothing but rate and seed differs; it joins the means of seeds.
-    same = [field.name for field in fields(Run) if field.name not in ("learning_rate", "seed")]
+    same = tables.keys("learning_rate", "seed")
     parts = [table]
     for _, group in full.groupby(same, sort=False):
         tried = table[table["run"].isin(group["run"])]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from recscale.next_item.tasks.table import COLUMNS, LEVEL
 from recscale.next_item.tasks.trajectory import GREEDY, ONE_SHOT
 from recscale.report.figures.marks import GREY
 from recscale.report.figures.style import STYLE, save
-from recscale.study.study import Run, Study
+from recscale.study.study import Study
 
 Drawn = tuple[Figure, pd.DataFrame]
 Y = ["y", "lo", "hi"]
@@ -198,8 +197,8 @@ def _means(
     """DRAWN: the mean over runs that differ in the seed only, and over noise. A line runs `along` columns."""
     own = [column for column in Y if column in names.values() and column not in names]
     table = table.drop(columns=own, errors="ignore").rename(columns=dict(names))
-    same = [f.name for f in fields(Run) if f.name not in ("seed", "recipe") and f.name in table]
-    keys = ["size", "N", "group", "x", *(key for key in same if key not in ("n_layers", "d_model"))]
+    settings = [key for key in table if key not in (*COLUMNS, *Y, "seed", "recipe", "n_layers", "d_model")]
+    keys = ["size", "N", "group", "x", *settings]
     grouped = table.groupby(keys, sort=False, dropna=False)
     made = grouped[Y].mean().reset_index()
     made["runs"], made["cases"] = grouped["run"].nunique().to_numpy(), grouped["cases"].max().to_numpy()
