@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from recscale.errors import InputError
 from recscale.files import write_json
@@ -17,8 +16,7 @@ from recscale.report.figures.study import FIGURES, METRICS, draw
 from recscale.report.laws import fit_one
 from recscale.report.points import settings
 from recscale.study.run import Run
-from recscale.study.schema import SCHEMAS
-from recscale.study.study import Law, Study, select
+from recscale.study.study import Law, Study, select, study_rules
 
 SHAPES = [(1, 8), (1, 16), (1, 32), (2, 32), (2, 64), (2, 128)]
 
@@ -345,5 +343,5 @@ def test_runs_that_differ_in_rate_only_are_one_run_outside_the_learning_rates(ta
 
 
 def test_the_schema_offers_exactly_these_figures():
-    rules = yaml.safe_load((SCHEMAS / "study.schema.yaml").read_text())
+    rules = study_rules()
     assert sorted(rules["properties"]["figures"]["items"]["enum"]) == sorted(FIGURES)

@@ -8,7 +8,6 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.stats
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,8 +18,7 @@ from recscale.plan import cost
 from recscale.report.figures import tasks as figures
 from recscale.study import study
 from recscale.study.run import Run
-from recscale.study.schema import SCHEMAS
-from recscale.study.study import Study, Task
+from recscale.study.study import Study, Task, study_rules
 from recscale.train import machine
 from runs import run_of, train
 from trained import long_users
@@ -29,7 +27,7 @@ SIZES = {8: 0.5, 16: 1.0}  # width: also on that share of the users
 
 
 def test_the_five_tasks_are_the_same_everywhere():
-    rules = yaml.safe_load((SCHEMAS / "study.schema.yaml").read_text())
+    rules = study_rules()
     for names in (point.TASKS, figures.FIGURES, rules["properties"]["tasks"]["propertyNames"]["enum"]):
         assert sorted(names) == sorted(study.TASKS)
 
