@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from recscale.errors import InputError
 from recscale.next_item.tasks import point, table
 from recscale.next_item.tasks.cases import CELL, Outcome
-from recscale.plan import cost
 from recscale.report.figures import tasks as figures
 from recscale.study import study
+from recscale.study.problems import NEXT_ITEM
 from recscale.study.run import Run
 from recscale.study.study import Study, Task, study_rules
 from recscale.train import machine
@@ -84,7 +84,7 @@ def test_all_tasks_of_a_point_take_at_most_45_passes(made):
         records = [json.loads(place(made, task, run).read_text()) for task in study.TASKS]
         assert 20 < sum(record["passes"] for record in records) <= 45
         for record in records:  # what recscale plan counts with: all users, though some histories are short
-            passes, most = record["passes"], cost.TASK_PASSES[record["task"]]
+            passes, most = record["passes"], NEXT_ITEM.tasks[record["task"]]
             assert passes == most or (
                 record["task"] in ("cold_start", "trajectory") and 0.2 * most < passes < most
             )
