@@ -119,10 +119,6 @@ def machine(execution: Execution) -> dict[str, Any]:
     peak, name = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, processor()
     if execution.device == "cuda":
         peak, name = torch.cuda.max_memory_allocated(), torch.cuda.get_device_name()
-    root = Path(__file__).resolve().parents[3]
-    commit = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
     return {
         "peak_memory_bytes": peak,
         "device": f"{execution.device} {name}",
@@ -130,7 +126,7 @@ def machine(execution: Execution) -> dict[str, Any]:
         "threads": execution.threads,
         "execution": asdict(execution),
         "versions": {"recscale": __version__, "torch": torch.__version__, "numpy": np.__version__},
-        "commit": commit.stdout.strip() or None,
+        "commit": commit(Path(__file__).resolve().parents[1]),
         "host": platform.node(),
         "job_id": os.environ.get("SLURM_JOB_ID"),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -143,3 +139,13 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit(package: Path) -> str | None:
+    """The commit of recscale's own checkout; None where `package` is installed, also inside a foreign one."""
+    root = package.parents[1]
+    git = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
+    done = subprocess.run(git, capture_output=True, text=True, check=False)
+    said = done.stdout.split("\n")
+    own = done.returncode == 0 and Path(said[0]).resolve() == root and package == root / "src" / "recscale"
+    return said[1] if own else None
