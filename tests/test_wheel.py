@@ -11,8 +11,8 @@ import pytest
 from conftest import REPO
 
 CLONE = ("config", "profiles", "workflow", "Snakefile", "results/published")
-VERBS = ("fetch", "prepare", "card", "plan", "status", "report", "plot", "publish", "bench", "fit", "allocate",
-         "forecast", "doctor", "train", "task", "collect")  # fmt: skip
+VERBS = ("fetch", "prepare", "card", "plan", "status", "report", "plot", "publish", "bench", "fit",
+         "allocate", "forecast", "doctor", "train", "task", "collect")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

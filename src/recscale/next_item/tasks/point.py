@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,15 @@ from recscale.errors import InputError
 from recscale.next_item import sequences
 from recscale.next_item.problem import model_of
 from recscale.next_item.tasks.cases import CELL, Outcome, Trained
-from recscale.next_item.tasks.cold_start import cold_start
-from recscale.next_item.tasks.domains import domains
-from recscale.next_item.tasks.long_tail import long_tail
-from recscale.next_item.tasks.robustness import robustness
-from recscale.next_item.tasks.trajectory import trajectory
 from recscale.study.execution import Execution
+from recscale.study.problems import NEXT_ITEM
 from recscale.study.run import Run
 from recscale.study.study import TASK_RECIPE
 from recscale.train import checkpoint, machine
 
+# A task's module and its function have the task's name.
 TASKS: dict[str, Callable[[Trained], Outcome]] = {
-    "long_tail": long_tail,
-    "cold_start": cold_start,
-    "domains": domains,
-    "robustness": robustness,
-    "trajectory": trajectory,
+    name: getattr(import_module(f"recscale.next_item.tasks.{name}"), name) for name in NEXT_ITEM.tasks
 }
 
 
