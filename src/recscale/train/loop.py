@@ -27,7 +27,7 @@ from recscale.study.folder import BRANCH, LAST, clean
 from recscale.study.run import Run
 from recscale.study.schedule import Leg, factor, legs
 from recscale.train import checkpoint
-from recscale.train.machine import machine
+from recscale.train.point import point
 from recscale.train.problem import Problem
 from recscale.train.processes import Processes
 from recscale.train.progress import Progress, cut_log
@@ -89,11 +89,7 @@ class Trainer:
             while self.progress.leg < len(self.legs):
                 self._leg(self.legs[self.progress.leg])
         except Diverged:
-            at = self.progress.diverged or {}
-            self.say(
-                f"{self.out.name}: epoch {at['epoch']}, step {at['step']}: the {at['split']} loss is not "
-                f"finite at learning rate {at['learning_rate']:.2g}; the run ends as diverged"
-            )
+            self.say(f"{self.out.name}: {self.progress.divergence()}")
         test = None
         if self.progress.diverged is None:
             self.model.load_state_dict(self.best)
@@ -103,7 +99,8 @@ class Trainer:
             if self.best:
                 header = {"spec": self.run.spec(), "epoch": (self.progress.best or {})["epoch"]}
                 checkpoint.write(self.out / "model.safetensors", self.best, header)
-            files.write_json(self.out / "metrics.json", self._point(test))
+            content = point(self.run, self.problem, self.progress, self.how, test)
+            files.write_json(self.out / "metrics.json", content)
             clean(self.out)
         self.processes.wait()
 
@@ -356,14 +353,10 @@ class Trainer:
         branch = self.progress.leg < len(self.legs) and self.legs[self.progress.leg].branch
         self._save(BRANCH if branch else LAST)
         raise Interrupted(
-            f"{self.out.name}: stopped by {reason} {self._where()}; saved, the next start goes on there"
+            f"{self.out.name}: stopped by {reason} {self.progress.where(self.steps)}; saved, the next start goes on there"
             if self.processes.first
             else ""
         )
-
-    def _where(self) -> str:
-        epoch, step = divmod(self.progress.step, self.steps)
-        return f"after epoch {epoch}" + (f", step {step} of {self.steps}" if step else "")
 
     # --- the resume state ------------------------------------------------------------------------
 
@@ -398,7 +391,7 @@ class Trainer:
             self.best = checkpoint.read(self._best_path(best["epoch"]))[1]
             self._best_on_disk = best["epoch"]
         self._anew = False
-        self.say(f"{self.out.name}: continues {self._where()}")
+        self.say(f"{self.out.name}: continues {self.progress.where(self.steps)}")
 
     def _put(self, header: dict[str, Any], tensors: checkpoint.Tensors) -> None:
         try:
@@ -407,32 +400,3 @@ class Trainer:
             raise checkpoint.Unusable(f"its progress cannot be read: {error}") from error
         self.optimizer = self._optimizer()
         checkpoint.restore(tensors, self.model, self.optimizer)
-
-    # --- what is written -------------------------------------------------------------------------
-
-    def _point(self, test: dict[str, float] | None) -> dict[str, Any]:
-        run, progress = self.run, self.progress
-        best = progress.best
-        patience, counts = run.course.switch_patience, self.problem.counts()
-        rule = f"no better valid loss for {patience} epochs"
-        switch = {"rule": rule, "happened": progress.switched} if patience else None
-        return {
-            "spec": json.loads(run.spec()),
-            "size": run.size,
-            "status": "finished" if progress.diverged is None else "diverged",
-            "diverged": progress.diverged,
-            **counts,
-            "D_seen": progress.targets,
-            "C": self.problem.flops(progress.positions, progress.targets),
-            "data_sha256": self.problem.sha256,
-            "epochs": progress.epochs,
-            "chosen_epoch": best["epoch"] if best and test else None,
-            "test": test,
-            "tests": progress.tests,
-            "switch": switch,
-            "seconds": progress.seconds,
-            "seconds_saving": progress.saving,
-            "targets_per_second": progress.targets / progress.training if progress.training else None,
-            "changes": progress.changes,
-            **machine(self.how),
-        }

@@ -35,6 +35,19 @@ class Progress:
         """The epoch with the lowest valid loss, the first of equals."""
         return min(self.epochs, key=lambda epoch: epoch["valid"]["loss"], default=None)
 
+    def where(self, steps: int) -> str:
+        """Where it is, in words, with so many steps an epoch."""
+        epoch, step = divmod(self.step, steps)
+        return f"after epoch {epoch}" + (f", step {step} of {steps}" if step else "")
+
+    def divergence(self) -> str:
+        """How it diverged, in words."""
+        at = self.diverged or {}
+        return (
+            f"epoch {at['epoch']}, step {at['step']}: the {at['split']} loss is not finite at learning rate "
+            f"{at['learning_rate']:.2g}; the run ends as diverged"
+        )
+
     def row(self, epoch: int, step: int, steps: int, epochs: int, end: int, rate: float) -> dict[str, Any]:
         """A row of the log after `step` of `steps` of an epoch; the run ends after `end` steps."""
         return {
