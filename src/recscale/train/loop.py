@@ -352,11 +352,9 @@ class Trainer:
             raise Interrupted(f"{self.out.name}: {ANOTHER} has taken it over; nothing was written")
         branch = self.progress.leg < len(self.legs) and self.legs[self.progress.leg].branch
         self._save(BRANCH if branch else LAST)
-        raise Interrupted(
-            f"{self.out.name}: stopped by {reason} {self.progress.where(self.steps)}; saved, the next start goes on there"
-            if self.processes.first
-            else ""
-        )
+        where = self.progress.where(self.steps)
+        said = f"{self.out.name}: stopped by {reason} {where}; saved, the next start goes on there"
+        raise Interrupted(said if self.processes.first else "")
 
     # --- the resume state ------------------------------------------------------------------------
 
