@@ -15,6 +15,7 @@ from recscale.cluster import request
 from recscale.errors import InputError
 from recscale.plan import cost
 from recscale.study import schema, study
+from recscale.study.run import relative_cost
 
 PACKAGE = Path("src/recscale")
 
@@ -37,7 +38,7 @@ def spec(wildcards):
 
 def cost_of(wildcards):
     """Large runs start first, so that no core is idle while the largest finishes alone."""
-    return study.relative_cost(STUDY.runs[wildcards.run])
+    return relative_cost(STUDY.runs[wildcards.run])
 
 
 def limits():
