@@ -39,7 +39,7 @@ def curves():
     return allocate(x, loss, form=HOFFMANN, runs=run, budgets=AT, resamples=300)
 
 
-@pytest.mark.parametrize("design", ["isoflop", "curves"])
+@pytest.mark.parametrize("design", ["isoflops", "curves"])
 def test_all_three_cover_the_planted_law(design, request):
     found = request.getfixturevalue(design)
     assert [way.way for way in found.ways] == ["frontier", "isoflop", "parametric"]

@@ -118,7 +118,7 @@ def test_a_point_without_its_numbers_is_named(folder, tmp_path):
 @pytest.fixture
 def whole(folder, monkeypatch):
     """A folder with all that WHOLE makes, but for figures, which are empty files."""
-    monkeypatch.setattr(publish, "draw", drawn)
+    monkeypatch.setattr(publish, "draw_all", drawn)
     write(folder / "runs", SECOND, point(RUNS[SECOND], 4.0))
     (folder / "laws").mkdir()
     for name in ("law.json", "laws.csv"):
@@ -192,7 +192,7 @@ def test_a_figure_that_cannot_be_drawn_takes_none_away(whole, tmp_path, monkeypa
     def damaged(*_):
         raise InputError("a table is damaged")
 
-    monkeypatch.setattr(publish, "draw", damaged)
+    monkeypatch.setattr(publish, "draw_all", damaged)
     with pytest.raises(InputError, match="a table is damaged"):
         publish.publish(WHOLE, whole, out, print)
     assert there(out) == ALL
@@ -201,7 +201,7 @@ def test_a_figure_that_cannot_be_drawn_takes_none_away(whole, tmp_path, monkeypa
 def test_laws_and_figures_that_the_study_has_no_more_are_removed(whole, tmp_path, monkeypatch):
     out = tmp_path / "published/s"
     publish.publish(WHOLE, whole, out, print)
-    monkeypatch.setattr(publish, "draw", lambda *_: [])
+    monkeypatch.setattr(publish, "draw_all", lambda *_: [])
     assert "not published" not in said(publish.publish, STUDY, whole, out)
     assert there(out) == ["curves.csv", "points.csv", "points.jsonl", "references.json"]
 
@@ -221,7 +221,7 @@ def test_tasks_are_published_where_a_run_diverged_and_has_none(whole, tmp_path):
 def test_a_task_whose_runs_all_diverged_has_no_figure(folder, tmp_path):
     tasks_of(folder)
     study = Study("s", "t", "x", RUNS, {}, (), WHOLE.tasks)
-    assert "has not yet what domains show" in said(publish.draw, study, folder, tmp_path / "figures")
+    assert "has not yet what domains show" in said(publish.draw_all, study, folder, tmp_path / "figures")
 
 
 def test_a_study_whose_runs_all_diverged_is_published_and_read_again(folder, tmp_path):

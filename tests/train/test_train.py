@@ -1,5 +1,4 @@
 import contextlib
-import dataclasses
 import json
 import math
 import os
@@ -532,12 +531,12 @@ def test_out_of_memory_halves_the_micro_batch(small_data, tmp_path, monkeypatch)
     assert small["changes"] == ["out of memory: micro_batch 16 -> 8", "out of memory: micro_batch 8 -> 4"]
     assert small["execution"]["micro_batch"] == 4
     assert small["test"]["loss"] == pytest.approx(whole["test"]["loss"], rel=1e-3)
-    assert "out of memory with 16 windows at once, goes on with 8" in said[0]
+    assert "out of memory with 16 examples at once, goes on with 8" in said[0]
 
 
 def test_out_of_memory_with_one_window_is_one_line(small_data, tmp_path, monkeypatch):
     full_above(monkeypatch, 0)
-    with pytest.raises(InputError, match="out of memory with a single window"):
+    with pytest.raises(InputError, match="out of memory with a single example"):
         train(RUN, small_data, tmp_path / "run", 1, quiet)
 
 
@@ -751,7 +750,7 @@ def test_every_axis_trains_to_a_point_with_its_d_and_is_evaluated_the_same(timed
     evaluated = []
     for axis, users in kept.items():
         more = {} if axis == "all" else {"data_axis": axis, "data_fraction": 0.3}
-        run = dataclasses.replace(usual, **more)
+        run = usual.but(**more)
         train(run, timed_data, tmp_path / axis, 1, quiet)
         point = read(tmp_path / axis)
         inputs = [math.ceil(cut * min(k, run.windows.max_len)) for n, cut in users for k in range(1, n)]
