@@ -59,7 +59,7 @@ MOVIELENS = {"separator": "::", "columns": ["user", "item", "rating", "timestamp
         (
             "1,2014-04-07T10:51:09.277Z,214536502,0\n1,2014-04-07T10:54:09.868Z,214536500,0\n",
             {
-                "kind": "text", "separator": ",", "columns": ["user", "timestamp", "item", "rating"],
+                "kind": "text", "separator": ",", "columns": ["user", "timestamp", "item", "unused"],
                 "time_unit": "iso",
             },
         ),
@@ -98,9 +98,9 @@ def test_parquet_by_its_schema_and_values(tmp_path):
         (b"[1, 2]", "is a JSON array"),
         (b"hello\nworld\n", "no separator was found"),
         (b"1,2,3\n4,5,6\n", "no header and no column of times; name its format"),
-        (b"a,1,2,3,100000001\n", "no header and 5 columns"),
+        (b"a,1,2,3,1500000000\n", "no header and 5 columns"),
         (b"who,sku\na,x\n", "no column is known as timestamp; .* time_unit: none"),
-        (b"colour,size\nred,L\n", "no column is known as user; its columns: colour, size; name them"),
+        (b"colour,size\nred,L\n", "no column is known as user; its columns: colour, size; name it in"),
         (b'{"asin": "x", "title": "y"}\n', "no column is known as user; its columns: asin, title"),
     ],
 )

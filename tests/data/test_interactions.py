@@ -165,7 +165,7 @@ def test_days_and_parts_of_a_second(tmp_path):
         ("s", "", "missing_timestamp"),
         ("s", " ", "missing_timestamp"),
         ("s", "yesterday", "timestamp_is_none"),
-        ("s", "nan", "timestamp_is_none"),
+        ("s", "nan", "missing_timestamp"),
         ("s", "inf", "timestamp_is_none"),
         ("s", "-1", "timestamp_before_1970_or_after_2199"),
         ("s", "1500000000000", "timestamp_before_1970_or_after_2199"),  # milliseconds
@@ -199,7 +199,10 @@ def test_times_that_are_not_asked_for_are_not_looked_at(tmp_path):
         (b"a", "missing_item"),
         (b"a,x,5", "missing_timestamp"),
         (b"a,x,five,100", "rating_is_not_a_number"),
-        (b"a,x,nan,100", "rating_is_not_a_number"),
+        (b"a,x,inf,100", "rating_is_not_a_number"),
+        (b"NULL,x,5,100", "missing_user"),
+        (b"a,\\N,5,100", "missing_item"),
+        (b"a,x,5,None", "missing_timestamp"),
         (b"a,x,5,100,more", "too_many_fields"),
         (b"a,x\0y,5,100", "nul_byte"),
         (b"a,caf\xe9,5,100", "not_utf8"),
@@ -363,7 +366,7 @@ def test_json_lines_that_are_none(tmp_path):
         (b"<html>not found</html>", ["ratings.dat"], "File is not a zip file"),
         (b"<!DOCTYPE html><p>", [], "it is a web page"),
         (b"PK\x03\x04 cut off", ["ratings.dat"], "File is not a zip file"),
-        (b"PK\x03\x04 cut off", [], "is a zip archive; name the files in it"),
+        (b"PK\x03\x04 cut off", [], "File is not a zip file"),
         (b"", [], "it has no interactions"),
         (b"\n\n", [], "it has no interactions"),
         (b"\xef\xbb\xbf", [], "it has no interactions"),
@@ -491,6 +494,8 @@ def by_hand(content):
             continue
         seconds = number(time)
         inside = b"\r" in line.removesuffix(b"\r")
+        user, item = ("" if key.strip() == "nan" else key.strip() for key in (user, item))
+        rating = "" if rating.strip() == "nan" else rating
         sound = not inside and user and item and not (more and more[0]) and "\0" not in line.decode()
         sound = sound and seconds is not None and 0 <= seconds < 7_258_118_400
         rows += bool(sound and (not rating.strip() or number(rating) is not None))
@@ -510,7 +515,10 @@ fragment = st.sampled_from(
 def test_no_row_is_lost_whatever_the_bytes_and_the_blocks(tmp_path_factory, content, block):
     path = written(tmp_path_factory.mktemp("log"), content)
     expected = by_hand(content)
-    if expected == (0, 0):
+    if content.count(b"\r") > 1 and b"\n" not in content:
+        with pytest.raises(InputError, match="its lines end with carriage returns"):
+            read(path, PLAIN, block=block)
+    elif expected == (0, 0):
         with pytest.raises(InputError, match="it has no interactions"):
             read(path, PLAIN, block=block)
     else:
@@ -568,7 +576,9 @@ def test_any_bytes_end_in_rows_or_in_one_line_and_blocks_change_nothing(
         assert small[1] == large[1]
 
 
-keys = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
+# Of letters at both ends: what is stripped, or stands for no value, is in tests of its own.
+inner = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+keys = inner.map(lambda text: f"k{text}k")
 
 
 @given(st.lists(st.tuples(keys, keys, st.integers(0, 10**9)), min_size=1, max_size=20), st.integers(1, 60))

@@ -11,7 +11,7 @@ def test_it_says_what_would_be_done_and_does_nothing(tmp_path):
     done = recscale("prepare", "--check", "Clicks 1.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = done.stdout
-    assert 'format, guessed: {"kind": "text", "separator": ",", "header": true' in said
+    assert 'clicks-1: format guessed from Clicks 1.csv: {"kind": "text", "separator": ",", "header"' in said
     assert "rows looked at: 102 (all)" in said
     assert "user u0, item i0, rating 5.0, timestamp 2017-07-14 02:40:00" in said
     assert "times: 2017-07-14 02:40 to 2017-07-14 02:40 (UTC)" in said
@@ -33,13 +33,13 @@ def test_filters_of_a_dataset_and_a_log_that_is_longer_than_what_is_looked_at(tm
     from recscale.next_item import preview
 
     monkeypatch.setattr(
-        preview.Log, "chunks", lambda self, block=0, true=preview.Log.chunks: true(self, 4000)
+        preview.Log, "chunks_of", lambda self, of, block, true=preview.Log.chunks_of: true(self, of, 4000)
     )
     path = written(tmp_path, "".join(f"u{n % 50}\ti{n % 30}\t{n % 5}\t{n}\n" for n in range(3000)))
     source = {"name": "x", "files": [{"file": "log"}]}
     source["format"] = {"separator": "\t", "columns": ["user", "item", "rating", "timestamp"]}
     said = []
-    preview.preview(path, "mine", {"sources": [source], "min_rating": 3}, said.append)
+    preview.preview([path], "mine", {"sources": [source], "min_rating": 3}, said.append)
     assert not any("guessed" in line or "entry" in line for line in said)
     assert any("(the first of about 0 MB)" in line for line in said)
     assert any("rating_below_minimum" in line for line in said)
@@ -47,7 +47,11 @@ def test_filters_of_a_dataset_and_a_log_that_is_longer_than_what_is_looked_at(tm
 
 
 def test_more_rejected_rows_than_are_kept_as_examples(tmp_path):
-    rows = [f",x,{n}" for n in range(1500)] + ["a,x,never"] + [f"u{n % 9},i{n},{n}" for n in range(400_000)]
+    rows = (
+        [f",x,{10**9 + n}" for n in range(1500)]
+        + ["a,x,never"]
+        + [f"u{n % 9},i{n},{10**9 + n}" for n in range(400_000)]
+    )
     path = written(tmp_path, "uid,sku,ts\n" + "\n".join(rows))
     done = recscale("prepare", "--check", path)
     assert done.returncode == 0, done.stderr
@@ -56,8 +60,8 @@ def test_more_rejected_rows_than_are_kept_as_examples(tmp_path):
 
 def test_mistakes_are_one_line(tmp_path):
     assert "none.csv: there is no such file" in one_line(recscale("prepare", "--check", "none.csv"))
-    path = written(tmp_path, "who,sku,ts\n" + "a,x,never\n" * 9 + "a,x,5\n")
-    assert "10 of 10 rows are no interactions (10 timestamp_is_none)" in one_line(
+    path = written(tmp_path, "who,sku,ts\n" + "a,x,2021-01-05\n" * 7 + "a,x,never\n" * 3)
+    assert "3 of 10 rows are no interactions (3 timestamp_is_none)" in one_line(
         recscale("prepare", "--check", path)
     )
     assert "give a dataset with --source FILE" in one_line(recscale("prepare"))

@@ -22,6 +22,8 @@ PACKAGE = Path("src/recscale")
 
 def load_study():
     """The study named in the config; a mistake in either file ends in one line."""
+    if isinstance(config.get("study"), int):
+        config["study"] = str(config["study"])  # --config study=2024
     try:
         schema.check(config, "config", "config/config.yaml or --config")
         loaded = study.load(f"config/studies/{config['study']}.yaml")

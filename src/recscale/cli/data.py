@@ -46,7 +46,11 @@ def fetch(args: Namespace) -> None:
 def prepare_options(parser: ArgumentParser) -> None:
     parser.add_argument("dataset", nargs="?", help="a name in the datasets file; with --check its filters")
     parser.add_argument(
-        "--check", type=Path, metavar="FILE", help="only say what would be done with this log"
+        "--check",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="only say what would be done with this log: files or folders, read in this order",
     )
     of_datasets(parser)
     parser.add_argument("--source", type=Path, help="reads: source.json of fetch")
@@ -73,11 +77,13 @@ def prepare(args: Namespace) -> None:
         raise InputError(f"{args.source}: {record['source']} is not a source in {args.datasets}")
     paths = check_record(record, sources[record["source"]], args.source)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves nothing behind, like Ctrl-C
-    log = interactions.log(args.dataset, paths, sources[record["source"]], say)
+    log = interactions.log(args.dataset, paths, sources[record["source"]], say, entry)
     stats = prepare(log, entry, args.out, args.max_memory, say)
     stats |= {"dataset": args.dataset, "input": record | {"format": log.source["format"]}}
     files.write_json(args.out / "stats.json", stats)  # last: it says that the others are whole
-    targets = stats["targets"]
+    odd, targets = stats["interactions"].get("times_outside_1990_to_tomorrow"), stats["targets"]
+    if odd:
+        say(f"{args.dataset}: {odd:,} times are before 1990 or later than tomorrow: is time_unit right?")
     say(
         f"{args.dataset}: {stats['users']['kept']:,} users, {stats['n_items']:,} items in the "
         f"catalogue, {targets['all']:,} targets ({targets['train']:,} train)"
@@ -88,7 +94,7 @@ def _preview(args: Namespace) -> None:
     from recscale.next_item.preview import name_of, preview
 
     entry = _entries(args.datasets, args.dataset)[args.dataset] if args.dataset else {}
-    preview(args.check, args.dataset or name_of(args.check), entry, say)
+    preview(args.check, args.dataset or name_of(args.check[0]), entry, say)
 
 
 def card_options(parser: ArgumentParser) -> None:

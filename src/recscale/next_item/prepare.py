@@ -42,7 +42,9 @@ import pyarrow.parquet
 from recscale import files
 from recscale.data.filters import SHORTEST, ahead, filter_rows, find_users
 from recscale.data.interactions import BLOCK, REJECTED, Chunk, Log
+from recscale.data.rows import NOT_OF_OUR_DAYS
 from recscale.data.spill import MOST_PARTITIONS, Collision, Parts, Spill
+from recscale.data.times import OUR_DAYS, tomorrow
 from recscale.errors import InputError
 from recscale.next_item import ranges
 from recscale.next_item.ranges import Sorted, count, distribute, groups, user_ranges
@@ -60,6 +62,15 @@ SHORT_ITEM = 5  # the same for histories, where only the item is written
 PER_ROW = 200  # bytes that a row of a partition takes while it is filtered or sorted
 FEWEST = 2**16  # rows of a partition, whatever the limit
 MAX_MEMORY = 2 * 2**30
+WAYS_ON = {  # what to do where this is the reason for most of the rows that are rejected
+    NOT_OF_OUR_DAYS: "their unit was guessed: say time_unit: s (taken as they stand), time_unit: none (the "
+    "rows of a user are in order of time) or time_format (strptime)",
+    "timestamp_is_none": "say time_format (strptime), or time_unit: none where rows of a user are in order",
+    "not_utf8": "legal is UTF-8 (iconv -f LATIN1 -t UTF-8 < FILE > NEW)",
+    "broken_quotes": "say quote: backslash where a quote inside of quotes stands behind one, quote: none "
+    "where quotes mean nothing",
+    "too_many_fields": "say quote: double where fields that have the separator stand in quotes",
+}
 NO_FILTERS = ("sources", "title", "terms", "expect", "reported")  # keys of a dataset that leave nothing out
 TIE_RULE = "interactions of one user and time keep the row order of the source file"
 
@@ -71,15 +82,19 @@ class Read:
     rows: int = 0
     blank: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    not_chosen: Counter[str] = field(default_factory=Counter)
     ratings: Counter[float] = field(default_factory=Counter)
     examples: list[pl.DataFrame] = field(default_factory=list)
     timed: bool = False
+    odd_times: int = 0  # before 1990, or later than tomorrow
 
     def add(self, chunk: Chunk, ratings: bool) -> None:
         """Count a chunk."""
         self.rows += chunk.rows
         self.blank += chunk.blank
         self.rejected.update(chunk.rejected)
+        self.not_chosen.update(chunk.not_chosen)
+        self.odd_times += _odd_times(chunk.frame["timestamp"])
         self.timed |= chunk.frame["timestamp"].null_count() < len(chunk.frame)
         if ratings:
             self.ratings.update(dict(chunk.frame["rating"].value_counts(sort=False).iter_rows()))
@@ -95,10 +110,18 @@ class Read:
         first = pl.concat(self.examples).head(3).iter_rows(named=True)
         shown = "; ".join(f"{e['file']}: line {e['line']}: {e['reason']}: {e['text']!r}" for e in first)
         reasons = ", ".join(f"{count:,} {why}" for why, count in self.rejected.most_common())
+        way = WAYS_ON.get(self.rejected.most_common(1)[0][0])
         raise InputError(
             f"{name}: {n:,} of {self.rows:,} rows are no interactions ({reasons}), legal is a share of "
-            f"{share:g} (reject_above); the first: {shown}"
+            f"{share:g} (reject_above){f'; {way}' if way else ''}; the first: {shown}"
         )
+
+
+def _odd_times(times: pl.Series) -> int:
+    least, most = times.min(), times.max()
+    if least is None or (least >= OUR_DAYS and most <= tomorrow()):  # type: ignore[operator]
+        return 0
+    return int((~times.is_between(OUR_DAYS, tomorrow())).sum())
 
 
 def prepare(
@@ -180,7 +203,9 @@ def _prepare(
     _check_expected(expect, read, raw, name)
     short, users = find_users(kept, folder, items, partitions, dataset.get("k_core", 0), taken)
     if not len(users):
-        left_out = dict(read.rejected) | taken | {f"user_with_fewer_than_{SHORTEST}": short}
+        left_out = (
+            dict(read.rejected) | dict(read.not_chosen) | taken | {f"user_with_fewer_than_{SHORTEST}": short}
+        )
         raise InputError(f"{name}: no interaction is left by its filters: {left_out}")
     parts = user_ranges(users["n"].to_numpy(), rows)
     say(f"{name}: {len(users):,} users are left by the filters")
@@ -270,7 +295,7 @@ def _stats(
     n_users, kept = len(users), int(table.n.sum())
     trajectory = int(table.withheld.sum())
     targets = kept - trajectory - n_users  # all but each user's first
-    left_out = dict(sorted(read.rejected.items())) | dict(taken)
+    left_out = dict(sorted(read.rejected.items())) | dict(sorted(read.not_chosen.items())) | dict(taken)
     return {
         "recipe": PREPARE_RECIPE,
         "interactions": {
@@ -279,6 +304,7 @@ def _stats(
             "kept": kept,
             "rejected": sum(read.rejected.values()),
             "blank_lines": read.blank,
+            **({"times_outside_1990_to_tomorrow": read.odd_times} if read.odd_times else {}),
             **facts,
         },
         "users": {"raw": raw["users"], "kept": n_users},

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
 
-from recscale.data import formats, interactions
-from recscale.data.interactions import BLOCK, Chunk, Log
+from recscale.data import interactions
+from recscale.data.interactions import BLOCK, Chunk, Log, Member
+from recscale.data.rows import REJECTED
 from recscale.errors import InputError
 from recscale.next_item.prepare import prepare
 
-HEAD = 2**23  # bytes of text that are looked at
+HEAD = 2**23  # bytes of text that are looked at, of all files together
+FILES = 20  # that are looked at
 FIRST = 3  # interactions that are shown
+MOST = 0.01  # share of all rows that one user may have without a word
+# Keys that often stand for nobody or nothing, in lower case.
+NOBODY = (
+    "-", "--", "?", "0", "-1", "unknown", "anonymous", "anon", "guest", "missing", "nil", "empty",
+    "(not set)", "(none)", "n.a.", "none", "deleted", "[deleted]",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,42 +47,67 @@ class Head(Log):
         yield from self.seen
 
 
-def preview(path: Path, name: str, dataset: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    """Say how `path` would be read and what of it would be kept, by the filters of `dataset`.
+def preview(paths: Sequence[Path], name: str, dataset: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """Say how files or folders would be read as one log, and what the filters of `dataset` would keep.
 
-    `dataset` is an entry of config/datasets.yaml, whose first source's format is taken, or empty: then the
-    format is guessed. Raises InputError where preparing would stop.
+    `dataset` is an entry of config/datasets.yaml, whose first source says how its files are written, or
+    empty: then the format is guessed. Raises InputError where preparing would stop.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file")
     own = dict(dataset.get("sources", [{}])[0])
-    source: dict[str, Any] = {"name": path.name, "files": [{"file": str(path)}]}
-    if "format" in own:
-        source["format"] = own["format"]
-    else:
-        source["format"] = formats.guess(path, None)
-        say(f"format, guessed: {formats.text(source['format'])}")
-        if isinstance(source["format"].get("columns"), list):
-            say("  the file has no header: the user is taken to stand before the item; is that so?")
-    log = interactions.log(name, [path], source, say)
-    stream = log.chunks(HEAD)
-    chunk = next(stream)
-    whole = next(stream, None) is None
-    _describe(chunk, log, whole, say)
+    listed = [{"file": str(path)} | _own(path, own.get("files", [])) for path in paths]
+    source: dict[str, Any] = {"name": paths[0].name, "files": listed}
+    source |= {key: own[key] for key in ("format", "strip_user_prefix") if key in own}
+    log = interactions.log(name, paths, source, say, dataset)
+    if isinstance(log.source["format"].get("columns"), list) and "format" not in own:
+        say("  the file has no header: which column is the user, and which the item, is a guess; is it so?")
+    found = list(log.members())
+    seen: list[Chunk] = []
+    whole = len(found) <= FILES
+    for member in found[:FILES]:
+        stream = log.chunks_of(member, HEAD // min(FILES, len(found)))
+        seen += list(islice(stream, 1))
+        whole = whole and next(stream, None) is None
+    if not any(chunk.rows for chunk in seen):
+        raise InputError(f"{paths[0]}: is not a readable interaction log: it has no interactions")
+    _describe(seen, log, whole, len(found), say)
     filters = {key: value for key, value in dataset.items() if key not in ("sources", "expect")}
     with tempfile.TemporaryDirectory() as folder:
-        stats = prepare(Head(name, [path], source, [chunk]), filters, Path(folder))
+        stats = prepare(Head(name, paths, log.source, seen=seen), filters, Path(folder))
     _outcome(stats, whole, say)
     if not dataset:
-        entry = {"sources": [source | {"files": [{"file": str(path.resolve())}]}]}
+        entry = {"sources": [dict(log.source) | {"files": _files(paths, found, log.source["format"])}]}
+        # 2024 is a number to YAML, and off is false.
+        key = name if yaml.safe_load(name) == name else json.dumps(name)
         say("entry for config/datasets.yaml:")
-        say(f"{name}: {json.dumps(entry)}")
+        say(f"{key}: {json.dumps(entry)}")
 
 
-def _describe(chunk: Chunk, log: Log, whole: bool, say: Callable[[str], None]) -> None:
-    frame = chunk.frame
+def _files(paths: Sequence[Path], members: Sequence[Member], form: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The files of the entry; one whose times are in another unit than those of the first says so."""
+    units = {}
+    for path in paths:
+        first = next(one.form for one in members if one.path == path or path in one.path.parents)
+        own = {key: first[key] for key in ("time_unit", "time_format") if key in first}
+        same = own == {key: form[key] for key in ("time_unit", "time_format") if key in form}
+        units[path] = {} if same else own or {"time_unit": "s"}
+    return [{"file": str(path.resolve())} | units[path] for path in paths]
+
+
+def _own(path: Path, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the dataset's entry says of a file: of the one with its name, or of the first."""
+    named = [file for file in files if Path(file["file"]).name == path.name]
+    file = next(iter([*named, *files]), {})
+    return {key: file[key] for key in ("members", "time_unit", "time_format", "domain") if key in file}
+
+
+def _describe(seen: Sequence[Chunk], log: Log, whole: bool, n: int, say: Callable[[str], None]) -> None:
+    frame = pl.concat([chunk.frame for chunk in seen])
     part = "all" if whole else f"the first of about {log.bytes() / 1e6:,.0f} MB"
-    say(f"rows looked at: {chunk.rows:,} ({part})")
+    rows = sum(chunk.rows for chunk in seen)
+    say(f"rows looked at: {rows:,} ({part}{f' in {n:,} files' if n > 1 else ''})")
     for row in frame.head(FIRST).with_columns(pl.from_epoch("timestamp", "us")).iter_rows(named=True):
         shown = {key: value for key, value in row.items() if value is not None}
         say("  " + ", ".join(f"{key} {value}" for key, value in shown.items()))
@@ -81,10 +117,30 @@ def _describe(chunk: Chunk, log: Log, whole: bool, say: Callable[[str], None]) -
         say(f"times: {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} (UTC)")
     elif len(frame):
         say("times: none; rows are taken in their order")
-    for reason, count in chunk.rejected.items():
-        first = chunk.examples.filter(pl.col("reason") == reason).head(1).rows(named=True)
-        where = "".join(f", the first in line {row['line']}: {row['text']!r}" for row in first)
+    examples = pl.concat([pl.DataFrame(schema=REJECTED), *(chunk.examples for chunk in seen)])
+    for reason in dict.fromkeys(reason for chunk in seen for reason in chunk.rejected):
+        count = sum(chunk.rejected.get(reason, 0) for chunk in seen)
+        example = examples.filter(pl.col("reason") == reason).head(1).rows(named=True)
+        where = "".join(f", the first in line {row['line']}: {row['text']!r}" for row in example)
         say(f"no interactions: {count:,} {reason}{where}")
+    for line in hints(frame):
+        say(f"look at this: {line}")
+
+
+def hints(frame: pl.DataFrame) -> Iterator[str]:
+    """What in a log looks like a mistake, or like something to leave out, a line each."""
+    users = frame["user"].value_counts(sort=True)
+    if MOST * len(users) > 1:  # with fewer users each has its share
+        for user, count in users.filter(pl.col("count") > MOST * len(frame)).head(FIRST).iter_rows():
+            yield f"user {user!r} has {count:,} of {len(frame):,} rows: a bot, a test, or nobody?"
+    now = datetime.datetime.now(datetime.UTC).timestamp() * 1e6
+    late = int((frame["timestamp"] > now).sum())
+    if late:
+        yield f"{late:,} times are in the future"
+    for column in ("user", "item"):
+        nobody = frame.filter(pl.col(column).str.to_lowercase().is_in(NOBODY))
+        for key, count in nobody[column].value_counts(sort=True).head(FIRST).iter_rows():
+            yield f"{column} {key!r} in {count:,} rows: does it stand for none? (drop leaves such rows out)"
 
 
 def _outcome(stats: Mapping[str, Any], whole: bool, say: Callable[[str], None]) -> None:

@@ -28,7 +28,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
+        for (written, _), key in zip(node.value, keys, strict=True):
+            if isinstance(key, bool):
+                odd = f"{written.value} is no text as a key: write '{written.value}', in quotes"
+                raise yaml.constructor.ConstructorError(None, None, odd, node.start_mark)
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", node.start_mark)
         return dict(super().construct_mapping(node, deep))
@@ -43,6 +46,9 @@ def read_yaml(path: Path, rules: str | dict[str, Any]) -> dict[str, Any]:
         raise InputError(f"{path}: there is no such file; {path.parent}/ has {known}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not YAML in UTF-8: {' '.join(str(error).split())}") from error
+    for key in content if isinstance(content, dict) else ():
+        if not isinstance(key, str):
+            raise InputError(f"{path}: {key}: is a number to YAML: write '{key}', in quotes")
     check(content, rules, str(path))
     return dict(content)
 
@@ -83,5 +89,11 @@ def _explain(error: Any) -> str:
         return f"{text}; legal: {', '.join(legal)}"
     if error.validator == "type" and isinstance(error.instance, str) and "number" in error.schema["type"]:
         text += " (YAML reads 1e-3 as text: write 0.001)"
+    if (
+        error.validator == "type"
+        and isinstance(error.instance, bool | int)
+        and error.schema["type"] == "string"
+    ):
+        text += " (YAML reads 2024 as a number, off and no as false: write it in quotes)"
     meaning = error.schema.get("description")
     return f"{text}; {meaning}" if meaning and error.validator != "required" else text
