@@ -24,7 +24,7 @@ SECOND = 1_000_000
 def log(path, form, members=(), **more):
     file = {"file": path.name} | ({"members": list(members)} if members else {})
     source = {"name": "test", "format": form, "files": [file]} | more
-    return interactions.log("test", [path], source, print)
+    return interactions.log("test", [path], source, lambda line: None)
 
 
 def read(path, form, members=(), block=interactions.BLOCK, **more):
@@ -544,6 +544,13 @@ FORMS = [
     {"kind": "parquet", "columns": NAMED},
     {"columns": ["user", "item", "timestamp"], "time_unit": "iso"},
     {"columns": ["user", "item"], "time_unit": "none"},
+    {"columns": ["user", "item", "timestamp"], "time_format": "%Y%m%d"},
+    {"columns": ["user", "item", "timestamp", "timestamp"], "time_format": "%Y %m%d", "comment": "a"},
+    {"columns": COLUMNS, "quote": "backslash"},
+    {"columns": COLUMNS, "separator": "\t", "quote": "double"},
+    {"columns": ["user", "item"], "list_separator": ":", "time_unit": "none"},
+    {"kind": "jsonl", "columns": {"user": "who", "item": "what[].id", "timestamp": "when"}},
+    {"kind": "sequences", "separator": ","},
 ]
 
 

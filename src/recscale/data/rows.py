@@ -20,6 +20,7 @@ Entry = Mapping[str, Any]
 COLUMNS = {
     "user": pl.String, "item": pl.String, "rating": pl.Float64, "timestamp": pl.Int64, "domain": pl.String,
 }  # fmt: skip
+BLANKS = (" ", "\t")
 EXAMPLES = 1000  # rejected rows of a chunk that are shown
 REJECTED = {"file": pl.String, "line": pl.Int64, "reason": pl.String, "text": pl.String}
 NOT_OF_OUR_DAYS = "timestamp_outside_1990_to_tomorrow"
@@ -62,7 +63,7 @@ class Choice:
         frame, line, counts = table.frame, np.asarray(table.line), {}
         for column in self.columns:
             value = (
-                pl.col(CHOICE + column).str.strip_chars().str.replace(r"^(-?[0-9]+)\.0+$", "$1").fill_null("")
+                pl.col(CHOICE + column).str.strip_chars().str.replace(r"^(-?[0-9]+)\.0$", "$1").fill_null("")
             )
             wanted = pl.lit(True)
             if column in self.keep:
@@ -108,20 +109,26 @@ def checked(table: Block, form: Entry, name: str, domain: str | None, judged: bo
 
 
 def _keys(frame: pl.DataFrame) -> pl.DataFrame:
-    """Users, items and domains by one spelling each: no blanks around, 136 for 136.0, null for NULL."""
-    columns = []
-    for key in ("user", "item", "domain"):
-        if key not in frame.columns:
-            continue
-        found = frame[key]
-        ends = (found.str.ends_with(end) for end in (" ", "\t", ".0", ".00", "\u00a0"))
-        begins = (found.str.starts_with(start) for start in (" ", "\t", "\u00a0"))
-        # Most blocks have none of these, and that is seen without copying them.
-        if not (found.is_in(times.MISSING).any() or any(one.any() for one in (*ends, *begins))):
-            continue
-        text = pl.col(key).str.strip_chars().str.replace(r"^(-?[0-9]+)\.0+$", "$1")
-        columns.append(pl.when(~times.missing(text)).then(text).alias(key))
-    return frame.with_columns(columns) if columns else frame
+    """Users, items and domains by one spelling each: no blanks around, 136 for 136.0, null for NULL.
+
+    Most blocks have nothing to mend, and that is seen without copying them. What is looked for is exactly
+    what would be mended: else the size of the blocks would decide.
+    """
+    keys = [key for key in ("user", "item", "domain") if key in frame.columns]
+    odd = frame.select(
+        (
+            pl.col(key).is_in(times.MISSING)
+            | pl.any_horizontal(pl.col(key).str.starts_with(start) for start in BLANKS)
+            | pl.any_horizontal(pl.col(key).str.ends_with(end) for end in (*BLANKS, ".0"))
+        ).any()
+        for key in keys
+    )
+    mended = []
+    for key in keys:
+        if odd[key].any():
+            text = pl.col(key).str.strip_chars("".join(BLANKS)).str.replace(r"^(-?[0-9]+)\.0$", "$1")
+            mended.append(pl.when(~times.missing(text)).then(text).alias(key))
+    return frame.with_columns(mended) if mended else frame
 
 
 def _shown(frame: pl.DataFrame, column: str) -> pl.Expr:
