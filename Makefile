@@ -10,7 +10,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
-.PHONY: run install test test-all test-slurm lint bench-peers clean
+.PHONY: run install test test-all test-random test-slurm lint bench-peers clean
 run: install
 	source $(BIN)/activate && snakemake --cores $(CORES) $(if $(STUDY),--config study=$(STUDY)) && recscale report $(STUDY)
 
@@ -27,11 +27,14 @@ install: .venv/installed
 	$(PIP) --requirement envs/lock-dev.txt
 	@touch $@
 
-test: .venv/installed-dev
-	source $(BIN)/activate && python -m pytest
+test: .venv/installed-dev # a file of tests is run by one process: its files are made once
+	source $(BIN)/activate && python -m pytest -n $(CORES) --dist loadfile
 
 test-all: .venv/installed-dev # the heavy ones too
 	source $(BIN)/activate && python -m pytest -m ""
+
+test-random: .venv/installed-dev # new examples of the rules that hold for all inputs
+	source $(BIN)/activate && HYPOTHESIS_PROFILE=random python -m pytest -n $(CORES) -m 'hypothesis and not heavy'
 
 # On a SLURM of its own: with RECSCALE_TEST_SLURM=1, as root; installs packages, writes /etc/slurm.
 test-slurm: .venv/installed-dev

@@ -1,6 +1,7 @@
 """Real MovieLens-1M for the tests that need it: fetched once, as a user's first run would."""
 
 import json
+import os
 import signal
 import subprocess
 import tempfile
@@ -16,8 +17,10 @@ from recscale.data.fetch import fetch
 from recscale.next_item import prepare as module
 from recscale.next_item import sequences
 
-settings.register_profile("recscale", deadline=None)  # shared machines: no timed tests
-settings.load_profile("recscale")
+# The same examples every time, and no timed tests on shared machines; `make test-random` draws new ones.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("random", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 REPO = Path(__file__).resolve().parents[1]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

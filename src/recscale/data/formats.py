@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,8 @@ def _json(line: str, name: str) -> Form:
 def _refuse_literal(line: str, name: str) -> None:
     """Raise InputError for a dict of Python."""
     try:
-        found = ast.literal_eval(line)
+        with warnings.catch_warnings(action="ignore"):  # of Python about what is no Python
+            found = ast.literal_eval(line)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return
     if isinstance(found, dict):

@@ -32,6 +32,14 @@ class Answer:
     warnings: list[str]
 
 
+# What to add to a study that has no law of these axes.
+LINES = {
+    "DN": "loss_vs_N_and_D: {form: hoffmann, x: {N: N, D: D}}",
+    "N": "loss_vs_N: {x: N, where: {data_fraction: 1}}",
+    "D": "loss_vs_D: {x: D, where: {size: LxD}}",
+}
+
+
 @dataclass(frozen=True)
 class Told:
     """A study's results as a forecast needs them."""
@@ -50,7 +58,10 @@ def read(study: Study, folder: Path, law_name: str | None, given: set[str]) -> T
     folder: results/<study>. Raises InputError.
     """
     law = _law(study, law_name, given)
-    fit = Fit.read(folder / "laws" / f"{law.name}.json")
+    path = folder / "laws" / f"{law.name}.json"
+    if not path.exists():
+        raise InputError(f"{path}: is not fitted yet; run snakemake --cores 2 --config study={study.name}")
+    fit = Fit.read(path)
     if fit.parameters is None:
         raise InputError(f"{law.name}: no law to predict with. {fit.meaning}")
     points = read_table(folder / "points.parquet", "run", "test_loss", "n_items", *METRICS)
@@ -77,6 +88,7 @@ def _law(study: Study, name: str | None, given: set[str]) -> Law:
     raise InputError(
         f"{study.name}: has no law of test_loss by {' and '.join(sorted(given, reverse=True))}; it has "
         + (", ".join(f"{law.name} ({law.columns})" for law in study.laws.values()) or "none")
+        + (f"; add under laws: {LINES[key]}" if (key := "".join(sorted(given))) in LINES else "")
     )
 
 
