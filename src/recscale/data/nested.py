@@ -78,7 +78,8 @@ def _at(content: Any, path: str) -> Any:
 def split(table: Block, separator: str) -> Block:
     """Items (and ratings and times) that are lists as text, a row an element."""
     inside = [key for key in ("item", "rating", "timestamp") if key in table.frame.columns]
-    parts = (pl.col(key).str.strip_chars("[]() ").str.split(separator) for key in inside)
+    one = pl.element().str.strip_chars(" '\"")  # as Python and NumPy write the elements of a list
+    parts = (pl.col(key).str.strip_chars("[]() ").str.split(separator).list.eval(one) for key in inside)
     table = replace(table, frame=table.frame.with_columns(parts))
     return exploded(table)
 

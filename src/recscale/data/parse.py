@@ -353,7 +353,7 @@ def mapping(raw: bytes, time_separator: str | None, name: str) -> Block:
     bad: list[Bad] = []
     for n, (user, items) in enumerate(content.pairs, 1):
         try:
-            if not isinstance(items, list):
+            if not isinstance(items, list) or any(isinstance(item, list | _Pairs) for item in items):
                 raise NoKey("not_a_list_of_items")
             rows.append((n, str(plain(user)), [plain(item) for item in items]))
         except NoKey as error:

@@ -25,7 +25,10 @@ DATES = (
     "%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%b %d %Y", "%d %B %Y",
     "%B %d, %Y",
 )  # fmt: skip
-CLOCKS = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %H:%M:%S,%f", " %I:%M:%S %p", " %I:%M %p", " %H")
+CLOCKS = (
+    "", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %H:%M:%S,%f", " %I:%M:%S %p", " %I:%M %p", " %I:%M:%S%p",
+    " %I:%M%p", " %H:%M:%S %z", " %H",
+)  # fmt: skip
 TEXTS = (
     *(date + clock for date in DATES for clock in CLOCKS),
     "%Y-%m-%dT%H:%M:%S,%f", "%Y-%m-%dT%H:%M:%S,%f%z", "%Y-%m-%dT%H", "%Y%m%dT%H%M%S%z", "%Y%m%dT%H%M%S",

@@ -69,6 +69,7 @@ WAYS_ON = {  # what to do where this is the reason for most of the rows that are
     "not_utf8": "legal is UTF-8 (iconv -f LATIN1 -t UTF-8 < FILE > NEW)",
     "broken_quotes": "say quote: backslash where a quote inside of quotes stands behind one, quote: none "
     "where quotes mean nothing",
+    "not_a_list_of_items": "legal is {user: [item, ...]}; objects as JSON lines, one a line",
     "too_many_fields": "say quote: double where fields that have the separator stand in quotes",
 }
 NO_FILTERS = ("sources", "title", "terms", "expect", "reported")  # keys of a dataset that leave nothing out

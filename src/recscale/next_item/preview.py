@@ -50,13 +50,14 @@ class Head(Log):
 def preview(paths: Sequence[Path], name: str, dataset: Mapping[str, Any], say: Callable[[str], None]) -> None:
     """Say how files or folders would be read as one log, and what the filters of `dataset` would keep.
 
-    `dataset` is an entry of config/datasets.yaml, whose first source says how its files are written, or
-    empty: then the format is guessed. Raises InputError where preparing would stop.
+    `dataset` is an entry of config/datasets.yaml, of which the source with a file of that name, or the
+    first, says how it is written; or empty: then the format is guessed. Raises InputError where preparing
+    would stop.
     """
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: there is no such file")
-    own = dict(dataset.get("sources", [{}])[0])
+    own = _source(paths[0], dataset.get("sources", [{}]))
     listed = [{"file": str(path)} | _own(path, own.get("files", [])) for path in paths]
     source: dict[str, Any] = {"name": paths[0].name, "files": listed}
     source |= {key: own[key] for key in ("format", "strip_user_prefix") if key in own}
@@ -94,6 +95,15 @@ def _files(paths: Sequence[Path], members: Sequence[Member], form: Mapping[str, 
         same = own == {key: form[key] for key in ("time_unit", "time_format") if key in form}
         units[path] = {} if same else own or {"time_unit": "s"}
     return [{"file": str(path.resolve())} | units[path] for path in paths]
+
+
+def _source(path: Path, sources: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The source that has a file of this name, else the first."""
+    return next((one for one in sources if path.name in _names(one)), sources[0])
+
+
+def _names(source: Mapping[str, Any]) -> set[str]:
+    return {Path(file["file"]).name for file in source.get("files", [])}
 
 
 def _own(path: Path, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
