@@ -374,3 +374,19 @@ def test_the_command(tmp_path):
         done = recscale(*args)
         assert done.returncode == 2
         assert done.stderr == "recscale: fetch: give one dataset and --out FILE, or --list\n"
+
+
+def test_a_folder_is_a_file_whose_checksum_is_that_of_its_list(tmp_path):
+    """The list is what sha256sum prints for the files, by their paths."""
+    folder = tmp_path / "raw/log"
+    (folder / "b").mkdir(parents=True)
+    for name in ("b/1.csv", "a.csv", "_SUCCESS", ".a.csv.crc"):
+        (folder / name).write_text(name)
+    listed = subprocess.run(["sha256sum", "a.csv", "b/1.csv"], cwd=folder, capture_output=True, check=True)
+    digest = hashlib.sha256(listed.stdout).hexdigest()
+    dataset = {"sources": [{"name": "x", "files": [{"file": "log", "sha256": digest}]}]}
+    record = fetch("x", dataset, tmp_path / "raw", print)
+    assert record["files"] == [{"path": str(folder), "sha256": digest, "bytes": 12, "domain": None}]
+    (folder / "a.csv").write_text("other")
+    with pytest.raises(InputError, match=f"log: sha256 is .* expected {digest}"):
+        fetch("x", dataset, tmp_path / "raw", print)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,9 +12,11 @@ import yaml
 
 from conftest import REPO
 from recscale.cli import main as cli
+from recscale.errors import InputError
 from recscale.laws.forecast import predict
 from recscale.laws.metric_map import fit_map
 from recscale.laws.result import Fit
+from recscale.plan import forecast as study_forecast
 from recscale.plan.cost import run_seconds, stated
 from recscale.plan.devices import DEVICES, computed
 from recscale.report import laws as study_laws
@@ -140,6 +143,16 @@ def test_what_cannot_be_answered_is_one_line(ask, options, message):
     said = ask(*options)
     assert re.search(message, said)
     assert said.count("\n") == 1
+
+
+def test_a_study_without_the_law_is_told_the_line_to_add():
+    bare = study.Study("s", "t", "x", {}, {}, (), ())
+    for given, line in (
+        ({"N", "D"}, r"loss_vs_N_and_D: \{form: hoffmann, x: \{N: N, D: D\}\}"),
+        ({"N"}, r"loss_vs_N: \{x: N, where: \{data_fraction: 1\}\}"),
+    ):
+        with pytest.raises(InputError, match=f"it has none; add under laws: {line}"):
+            study_forecast.read(bare, Path("results/s"), None, given)
 
 
 @pytest.mark.parametrize(

@@ -189,11 +189,21 @@ def test_a_mistake_is_one_line_with_file_key_and_what_is_legal(tmp_path, change,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", [2024, False])
+def test_a_name_that_is_no_text_to_yaml_is_told_so(tmp_path, name):
+    with pytest.raises(InputError, match=f"dataset: {name} is not of type 'string'.*write it in quotes"):
+        study.load(write(tmp_path, GOOD | {"dataset": name}))
+
+
 def test_not_yaml_and_no_file(tmp_path):
     with pytest.raises(InputError, match="is not YAML"):
         study.load(write(tmp_path, "title: [\nx: 1"))
     with pytest.raises(InputError, match=r"is not YAML.*: title is given twice"):
         study.load(write(tmp_path, "title: a\ntitle: b\n"))
+    with pytest.raises(InputError, match="off is no text as a key: write 'off', in quotes"):
+        study.load(write(tmp_path, "title: a\nsizes: {off: {}}\n"))
+    with pytest.raises(InputError, match="2024: is a number to YAML: write '2024', in quotes"):
+        study.load(write(tmp_path, "2024: a\n"))
     (tmp_path / "s.yaml").write_bytes("title: é".encode("latin-1"))
     with pytest.raises(InputError, match="is not YAML in UTF-8"):
         study.load(tmp_path / "s.yaml")
