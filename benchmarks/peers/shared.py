@@ -154,7 +154,7 @@ class Quality:
 def ndcg10_sum(scores: torch.Tensor, target: torch.Tensor) -> float:
     """Sum of NDCG@10 over rows: scores (b, n_items) in order of item id, target columns (b,).
 
-    The definition of recscale.evaluate.metrics: all items are ranked, seen ones too; equal scores
+    The definition of recscale.next_item.evaluate.metrics: all items are ranked, seen ones too; equal scores
     rank by item id; a score that is not a number comes last.
     """
     n_items = scores.shape[1]

@@ -62,10 +62,10 @@ def test_all_three_cover_a_law_whose_valleys_have_unlike_sides():
         assert all(inside(best_n(STEEP, c), ends) for c, ends in zip(AT, way.n_intervals, strict=True))
 
 
-def test_ratios_are_of_the_same_resamples(valleys):
-    ways = by_name(valleys)
-    assert len(valleys.ratios) == 6
-    for ratio in valleys.ratios:
+def test_ratios_are_of_the_same_resamples(isoflops):
+    ways = by_name(isoflops)
+    assert len(isoflops.ratios) == 6
+    for ratio in isoflops.ratios:
         place = AT.index(ratio.c)
         assert ratio.value == pytest.approx(ways[ratio.first].n[place] / ways[ratio.second].n[place])
         assert inside(ratio.value, ratio.interval)
@@ -112,9 +112,9 @@ def test_a_cost_of_its_own_is_the_budget_of_the_law():
     assert 20 * way.n[0] ** 0.8 * way.d[0] == pytest.approx(1e19, rel=1e-6)
 
 
-def test_the_law_says_what_forecast_says(valleys):
-    best = forecast.best(valleys.law, 1e22)
-    way = by_name(valleys)["parametric"]
+def test_the_law_says_what_forecast_says(isoflops):
+    best = forecast.best_of(isoflops.law, 1e22)
+    way = by_name(isoflops)["parametric"]
     assert way.n[1] == pytest.approx(best.n, rel=1e-9)
     assert way.n_intervals[1] == pytest.approx(best.n_interval, rel=1e-9)
     assert way.a == pytest.approx(best.exponent, abs=1e-4)
@@ -209,12 +209,12 @@ def test_few_runs_are_doubted():
     assert "rows before the end of a run are no finished runs" in " ".join(found.cautions)
 
 
-def test_the_winners_curse_is_told(valleys):
+def test_the_winners_curse_is_told(isoflops):
     noisy_x, noisy = isoflop(EVEN, 12, np.geomspace(1e18, 1e21, 6), 0.01)
     found = allocate(noisy_x, noisy, form=HOFFMANN_TIED, budgets=[1e21], resamples=20)
     assert "luck decides which size wins" in found.cautions[0]
-    assert "picked on its own noisy loss" in valleys.cautions[0]
-    assert valleys.cautions[-1].startswith("1e+22 FLOPs is 10 times above the runs")
+    assert "picked on its own noisy loss" in isoflops.cautions[0]
+    assert isoflops.cautions[-1].startswith("1e+22 FLOPs is 10 times above the runs")
     assert len(found.cautions) == 1
 
 

@@ -122,7 +122,7 @@ def test_every_key_is_in_the_spec(run, key):
             r"sizes\.1x8: n_layers: 2 is not that of its name",
         ),
         ({"problem": "click"}, r"problem: 'click' is not one of \['next_item'\]"),
-        ({"run": {"model": "gru"}}, r"run\.model: 'gru' is not one of \['decoder'\]"),
+        ({"run": {"model": "no_such"}}, r"run\.model: 'no_such' is not one of \['decoder'\]"),
         ({"sizes": {"1x8": {}}, "grid": [{}]}, r"sizes\.1x8\.learning_rate: is missing"),
         ({"grid": [{"sizes": ["9x9"]}]}, r"grid\.0\.sizes: 9x9 is not one of 1x8, 2x16"),
         ({"grid": [{"seeds": [1]}]}, r"grid\.0: .*'seeds' was unexpected.*legal: .*seed"),
@@ -251,13 +251,46 @@ def test_sizes_of_any_name_state_their_keys(tmp_path):
     assert [run.size for run in loaded.runs.values()] == ["1x8", "2x16", "1x24", "1x32"]
     chosen = [loaded.runs[name].size for name in study.select(loaded.laws["a"], loaded.runs)]
     assert chosen == ["1x8", "1x24", "1x32"]
-    assert loaded.tasks["long_tail"].where == {"size": ["1x8"]}
+    task = loaded.tasks["long_tail"]
+    assert [loaded.runs[name].size for name in study.select(task, loaded.runs)] == ["1x8"]
+
+
+def test_sizes_of_one_label_are_told_apart(tmp_path):
+    shape = {"n_layers": 1, "d_model": 8}
+    sizes = {"a": shape | {"dropout": 0.1}, "b": shape | {"dropout": 0.3}, "unused": shape, "1x16": {}}
+    content = {"sizes": sizes, "grid": [{"sizes": ["a", "b", "1x16"]}], "laws": {}}
+    content["run"] = {"learning_rate": 0.1}
+
+    def chosen(size):
+        loaded = study.load(
+            write(tmp_path, GOOD | content | {"tasks": {"long_tail": {"where": {"size": size}}}})
+        )
+        found = study.select(loaded.tasks["long_tail"], loaded.runs)
+        return [(loaded.runs[name].size, loaded.runs[name].flat()["dropout"]) for name in found]
+
+    assert chosen("b") == [("1x8", 0.3)]
+    assert chosen(["a", "1x16"]) == [("1x8", 0.1), ("1x16", 0.1)]
+    with pytest.raises(InputError, match=r"tasks\.long_tail\.where\.size: unused has no runs in the grid"):
+        chosen(["unused", "a"])
+    with pytest.raises(InputError, match=r"where\.size: c is not one of 1x16, a, b, unused"):
+        chosen(["c", "a"])
+    content["sizes"]["b"] = sizes["a"]
+    with pytest.raises(InputError, match="sizes: a and b give the same run 1x8-e1"):
+        chosen("a")
+
+
+@pytest.mark.parametrize("name", [12, 1.5, None])
+def test_a_size_whose_name_is_no_text_to_yaml(tmp_path, name):
+    with pytest.raises(InputError, match=r"sizes: .* is not of type 'string'.*write it in quotes"):
+        study.load(write(tmp_path, GOOD | {"sizes": {name: {"learning_rate": 0.1}}}))
 
 
 def test_a_key_of_another_family_is_refused_by_name_with_the_legal_ones(tmp_path, monkeypatch):
     @dataclasses.dataclass(frozen=True)
     class Recurrent:
         d_model: int = keys.needed("width", minimum=1)
+        dropout: float = keys.key(0.0, "of the states", minimum=0, maximum=0.5)
+        bits: int | None = keys.key(None, "of a state")
         SIZE = ("d_model",)
         label = property(lambda self: f"gru{self.d_model}")
         n = property(lambda self: 6 * self.d_model**2)
@@ -280,8 +313,24 @@ def test_a_key_of_another_family_is_refused_by_name_with_the_legal_ones(tmp_path
     for run in loaded.runs.values():
         assert Run.from_spec(run.spec()) == run
     content["run"]["n_heads"] = 2
-    message = r"grid\.0 \(a\): .*'n_heads' was unexpected.*legal: .*d_model, .*model, .*stride"
+    message = r"grid\.0 \(a\), model gru: .*'n_heads' was unexpected.*legal: .*d_model, .*model, .*stride"
     with pytest.raises(InputError, match=message):
+        study.load(write(tmp_path, GOOD | content))
+    # A key that both have is checked by the rule of each; a size called as a decoder's stands for its runs.
+    content["run"] = {"learning_rate": 0.1}
+    content["sizes"] = {"a": {"model": "gru", "d_model": 8, "bits": 8}, "1x8": {"dropout": 0.7}}
+    content["sizes"]["2x8"] = {"model": "gru", "d_model": 16}
+    content["tasks"] = {"long_tail": {"where": {"size": "2x8"}}}
+    loaded = study.load(write(tmp_path, GOOD | content))
+    assert [run.size for run in loaded.runs.values()] == ["1x8", "gru16", "gru8"]
+    assert [loaded.runs[name].size for name in study.select(loaded.tasks["long_tail"], loaded.runs)] == [
+        "gru16"
+    ]
+    content["sizes"]["a"]["dropout"] = 0.7
+    with pytest.raises(InputError, match=r"model gru: dropout: 0\.7 is greater than the maximum"):
+        study.load(write(tmp_path, GOOD | content))
+    content["grid"] = [{"model": ["nope"]}]
+    with pytest.raises(InputError, match=r"grid\.0 \(1x8\): model: nope is not one of decoder, gru"):
         study.load(write(tmp_path, GOOD | content))
     for one in (study.study_rules, run_module.rules, run_module._defaults):
         one.cache_clear()

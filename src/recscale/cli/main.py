@@ -55,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    added = made.add_subparsers(dest="verb", required=True, metavar="VERB", help="one of those below")
+    added = made.add_subparsers(
+        prog="recscale", dest="verb", required=True, metavar="VERB", help="one of those below"
+    )
     for _, verbs in GROUPS.values():
         for verb in verbs:
             one = added.add_parser(verb.name, description=verb.text)

@@ -1,6 +1,6 @@
 """Raw files to checked interactions: archives and logs in, blocks of rows of known columns out.
 
-Read raw.py (files and archives), formats.py (what kind of log it is), parse.py (text to columns) and
-interactions.py, which joins them; a new reader of logs is a function of parse.py, chosen in
-interactions.py. fetch.py finds or downloads; filters.py and spill.py leave out rows in bounded memory.
+Read interactions.py first. It joins raw.py (files, archives), formats.py (what kind of log it is), times.py,
+tables.py (a kind to columns, by parse.py and nested.py) and rows.py (columns to interactions). A new reader
+is chosen in tables.py, guessed in formats.py, named in the schema of datasets.
 """

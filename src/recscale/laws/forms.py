@@ -1,7 +1,8 @@
 """The forms that laws are fitted with, in `FORMS` by name.
 
-Adding one: write its curve (value and slopes), list its constants, give it starts, put it into
-`FORMS`. A test compares the slopes of each with finite differences.
+Adding one: its formula and axes in names.py; here its curve (value and slopes), its constants, its starts,
+and its place in `FORMS`, in the order of names.py. A test compares the slopes of
+each with finite differences.
 """
 
 from __future__ import annotations

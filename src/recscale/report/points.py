@@ -35,6 +35,7 @@ def tables(
     `runs_dir`, where runs were trained on different data.
     """
     points, curves = [], []
+    cells = _settings({name: study.runs[name] for name in found})
     for name, point in found.items():
         run = study.runs[name]
         test = point["test"] or {}
@@ -50,7 +51,7 @@ def tables(
             "valid_loss": chosen.get("valid", {}).get("loss"),
             **{f"test_{key}" if key == "loss" else key: value for key, value in test.items()},
             "beats_popularity": bool(test) and test["loss"] < references["popularity"]["test"]["loss"],
-            **settings(run),
+            **cells[name],
             **{key: point[key] for key in (*COSTS, *MACHINE)},
         }
         points.append(row)
@@ -60,6 +61,8 @@ def tables(
         curves += [about | row for row in _curve(point, run)]
     # Where a run diverged none is chosen.
     table = pd.DataFrame(points).astype({"chosen_epoch": "Int64", "D_input": "Int64"})
+    whole = {key for one in cells.values() for key, value in one.items() if type(value) is int}
+    table = table.astype({key: "Int64" for key in whole if table[key].isna().any()})
     if table["data_sha256"].nunique() > 1:
         odd = table.drop_duplicates("data_sha256")["run"].tolist()
         raise InputError(
@@ -67,6 +70,18 @@ def tables(
             "metrics.json of the older ones to train them again"
         )
     return table, pd.DataFrame(curves, columns=None if curves else list(CURVE))
+
+
+def _settings(runs: Mapping[str, Run]) -> dict[str, dict[str, Any]]:
+    """The settings of each run, all with the same keys.
+
+    Of several families each run says which, and keys of the others are None.
+    """
+    cells = {name: settings(run) for name, run in runs.items()}
+    of_all = list(dict.fromkeys(key for one in cells.values() for key in one))
+    if "model" in of_all:
+        cells = {name: one | {"model": runs[name].model} for name, one in cells.items()}
+    return {name: {key: one.get(key) for key in of_all} for name, one in cells.items()}
 
 
 def _curve(point: Mapping[str, Any], run: Run) -> Iterator[dict[str, Any]]:

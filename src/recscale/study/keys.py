@@ -7,14 +7,19 @@ files and specs are checked, follows from them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, TypeVar
 
 from recscale.errors import InputError
 
 Part = TypeVar("Part")
-KINDS = {"int": "integer", "float": "number", "float | None": "number", "bool": "boolean", "str": "string"}
+# JSON's name for the type of a field, without `| None`.
+KINDS = {
+    "int": "integer", "float": "number", "bool": "boolean", "str": "string", "tuple[int, ...]": "array",
+    "tuple[float, ...]": "array", "tuple[str, ...]": "array",
+}  # fmt: skip
+NUMBERS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float}
 
 
 def key(default: Any, meaning: str = "", **rules: Any) -> Any:
@@ -28,8 +33,9 @@ def needed(meaning: str, **rules: Any) -> Any:
 
 
 def _kind(one: Field[Any]) -> str:
-    """The type of a field as it is written."""
-    return one.type if isinstance(one.type, str) else one.type.__name__
+    """The type of a field as it is written, without `| None`."""
+    written = one.type.__name__ if isinstance(one.type, type) else str(one.type)
+    return written.removesuffix(" | None")
 
 
 def names(part: Any) -> list[str]:
@@ -46,7 +52,7 @@ def schema(part: Any) -> dict[str, Any]:
     """JSON schema of a part's keys; none of them is required."""
     properties = {}
     for one in fields(part):
-        rules = {"type": KINDS.get(_kind(one), "array"), **one.metadata}
+        rules = {"type": KINDS[_kind(one)], **one.metadata}
         if one.default not in (MISSING, None):
             rules["default"] = list(one.default) if isinstance(one.default, tuple) else one.default
         properties[one.name] = rules
@@ -65,7 +71,7 @@ def made(part: type[Part], given: Mapping[str, Any]) -> Part:
                 raise InputError(f"{one.name}: is missing")
             continue
         value = given[one.name]
-        kind = {"float": float, "float | None": float, "int": int}.get(_kind(one))
+        kind = NUMBERS.get(_kind(one))
         if kind is not None and value is not None:
             if not math.isfinite(value):
                 raise InputError(f"{one.name}: {value} is not a finite number")

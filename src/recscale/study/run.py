@@ -43,7 +43,7 @@ class Course:
     """How long and at which rates it is trained, whatever the problem."""
 
     learning_rate: float = needed(
-        "peak rate of Adam: a number, or the rule base * (d_model / width)^power",
+        "peak rate of Adam: a number, or the rule base * (width of the model / width)^power",
         type=["number", "object"],
         exclusiveMinimum=0,
         additionalProperties=False,
@@ -176,22 +176,21 @@ class Run:
     @classmethod
     def of(cls, dataset: str, problem: str = "next_item", recipe: int = TRAIN_RECIPE, **given: Any) -> Run:
         """A run of flat keys. Raises InputError, beginning with the size, for what is not legal."""
-        whole = str(given.get("model", Whole.model))
-        if problem not in PROBLEMS or whole not in SHAPES:
-            raise InputError(
-                f"problem {problem}, model {whole}: is none of {', '.join([*PROBLEMS, *SHAPES])}"
-            )
-        size = "x".join(str(given[name]) for name in keys.required(SHAPES[whole]) if name in given)
-        absent = [name for name, usual in _defaults(problem, whole).items() if usual is None]
+        family = str(given.get("model", Whole.model))
+        if problem not in PROBLEMS or family not in SHAPES:
+            legal = f"{', '.join(PROBLEMS)}; {', '.join(SHAPES)}"
+            raise InputError(f"problem {problem}, model {family}: legal are {legal}")
+        size = "x".join(str(given[name]) for name in keys.required(SHAPES[family]) if name in given)
+        absent = [name for name, usual in _defaults(problem, family).items() if usual is None]
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in given.items()}  # as in JSON and YAML
         check(
-            {k: v for k, v in plain.items() if v is not None or k not in absent}, rules(problem, whole), size
+            {k: v for k, v in plain.items() if v is not None or k not in absent}, rules(problem, family), size
         )
         if isinstance(given.get("learning_rate"), Mapping):
             raise InputError(f"{size}: learning_rate: a run has a number, rules are for study files")
         try:
             shape, windows, course, sample, own = (
-                keys.made(part, given) for part in (SHAPES[whole], INPUTS[problem], Course, Sample, Whole)
+                keys.made(part, given) for part in (SHAPES[family], INPUTS[problem], Course, Sample, Whole)
             )
             for part in (shape, windows, course, sample):
                 part.check()

@@ -42,6 +42,10 @@ def read_yaml(path: Path, rules: str | dict[str, Any]) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise InputError(
+                f"{path}: there is no such file: this needs the folder of a workflow, as a clone has it"
+            ) from None
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "no files"
         raise InputError(f"{path}: there is no such file; {path.parent}/ has {known}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -89,11 +93,7 @@ def _explain(error: Any) -> str:
         return f"{text}; legal: {', '.join(legal)}"
     if error.validator == "type" and isinstance(error.instance, str) and "number" in error.schema["type"]:
         text += " (YAML reads 1e-3 as text: write 0.001)"
-    if (
-        error.validator == "type"
-        and isinstance(error.instance, bool | int)
-        and error.schema["type"] == "string"
-    ):
-        text += " (YAML reads 2024 as a number, off and no as false: write it in quotes)"
+    if error.validator == "type" and error.schema["type"] == "string":
+        text += " (YAML reads 2024 as a number and off as false: write it in quotes)"
     meaning = error.schema.get("description")
     return f"{text}; {meaning}" if meaning and error.validator != "required" else text

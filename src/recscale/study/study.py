@@ -103,7 +103,9 @@ def study_rules() -> dict[str, Any]:
     made["$defs"]["y"]["enum"] = [*LOSSES, *measured]
     legal: dict[str, Any] = {}
     for part in (Whole, *INPUTS.values(), *SHAPES.values(), Course, Sample):
-        legal |= keys.schema(part)["properties"]
+        for key, one in keys.schema(part)["properties"].items():
+            # Of two families' keys of one name either rule may hold; which one, is checked for each run.
+            legal[key] = one if legal.get(key, one) == one else {"anyOf": [legal[key], one]}
     made["$defs"]["run"]["properties"] = legal
     grid |= dict.fromkeys(legal, True) | {"test_epochs": grid["test_epochs"]}
     return made
@@ -118,7 +120,8 @@ def load(path: str | Path) -> Study:
     path = Path(path)
     content = read_yaml(path, study_rules())
     runs: dict[str, Run] = {}
-    for given in _grid(content, path):
+    sizes: dict[str, str] = {}  # of each run, the name in the file
+    for size, given in _grid(content, path):
         try:
             run = Run.of(**given)
         except InputError as error:
@@ -128,13 +131,19 @@ def load(path: str | Path) -> Study:
             raise InputError(
                 f"{path}: grid: two runs share the folder {name}: {runs[name].spec()} and {run.spec()}"
             )
-    labels = _labels(content, path)
+        if sizes.setdefault(name, size) != size:
+            raise InputError(f"{path}: sizes: {sizes[name]} and {size} give the same run {name}")
+    of_file = _Sizes.of(content["sizes"], sizes, runs)
     laws = {
-        name: _law(name, law, labels, f"{path}: laws.{name}") for name, law in content.get("laws", {}).items()
+        name: _law(name, law, of_file, f"{path}: laws.{name}")
+        for name, law in content.get("laws", {}).items()
     }
     for law in laws.values():
         _check_law(law, runs, f"{path}: laws.{law.name}")
-    tasks = {name: Task(name, _where(task, labels)) for name, task in content.get("tasks", {}).items()}
+    tasks = {
+        name: Task(name, _where(task, of_file, f"{path}: tasks.{name}"))
+        for name, task in content.get("tasks", {}).items()
+    }
     for task in tasks.values():
         _check_where(task, runs, f"{path}: tasks.{task.name}")
     if path.stem in RESERVED:
@@ -160,34 +169,48 @@ def select(part: Law | Task, runs: Mapping[str, Run]) -> list[str]:
         name
         for name, run in runs.items()
         if all(
-            (run.flat() | {"size": run.size}).get(key) in (value if isinstance(value, list) else [value])
+            (run.flat() | {"size": run.size, "run": name}).get(key)
+            in (value if isinstance(value, list) else [value])
             or (key in ("data_axis", "data_seed") and run.sample.data_fraction == 1)
             for key, value in part.where.items()
         )
     ]
 
 
-def _labels(content: Mapping[str, Any], path: Path) -> dict[str, list[str]]:
-    """The labels of the shapes of each size that the file names otherwise than by layers x width."""
-    found: dict[str, list[str]] = {}
-    for name in content["sizes"]:
-        if not shapes.from_name(name):
-            made = (Run.of(**given).size for given in _grid(content, path, only=name))
-            found[name] = list(dict.fromkeys(made))
-    return found
+@dataclass(frozen=True)
+class _Sizes:
+    """The sizes of a file: the runs of each, and those whose runs are labelled by something else."""
+
+    runs: Mapping[str, list[str]]
+    renamed: set[str]
+
+    @classmethod
+    def of(cls, names: Iterable[str], sizes: Mapping[str, str], runs: Mapping[str, Run]) -> _Sizes:
+        """sizes: of each run, the name in the file."""
+        made = {name: [run for run, size in sizes.items() if size == name] for name in names}
+        return cls(made, {name for name in made if any(runs[run].size != name for run in made[name])})
 
 
-def _where(part: Mapping[str, Any], labels: Mapping[str, list[str]]) -> dict[str, Any]:
-    """`where` of a law or task, with the labels of the sizes that it names."""
-    where = dict(part.get("where", {}))
-    wanted = where.get("size")
-    names = wanted if isinstance(wanted, list) else [wanted]
-    if any(name in labels for name in names):
-        where["size"] = [label for name in names for label in labels.get(str(name), [str(name)])]
-    return where
+def _where(part: Mapping[str, Any], sizes: _Sizes, where: str) -> dict[str, Any]:
+    """`where` of a law or task; a size that is called otherwise than its label stands for its runs."""
+    chosen = dict(part.get("where", {}))
+    if "run" in chosen:
+        raise InputError(f"{where}.where: run is not one of size and the keys of runs")
+    wanted = chosen.get("size")
+    names = [str(name) for name in (wanted if isinstance(wanted, list) else [wanted])]
+    if not sizes.renamed & set(names):
+        return chosen
+    for name in names:
+        if not sizes.runs.get(name):
+            why = (
+                "has no runs in the grid" if name in sizes.runs else f"is not one of {', '.join(sizes.runs)}"
+            )
+            raise InputError(f"{where}.where.size: {name} {why}")
+    del chosen["size"]
+    return chosen | {"run": [run for name in names for run in sizes.runs[name]]}
 
 
-def _law(name: str, keys: Mapping[str, Any], labels: Mapping[str, list[str]], where: str) -> Law:
+def _law(name: str, keys: Mapping[str, Any], of_file: _Sizes, where: str) -> Law:
     """A law of the file; a lone column or number is that of its first axis.
 
     Raises InputError where the form has other axes, or is no form for this y.
@@ -200,7 +223,7 @@ def _law(name: str, keys: Mapping[str, Any], labels: Mapping[str, list[str]], wh
     for axis in held:
         if axis not in x:
             raise InputError(f"{where}.hold_out: {axis} is not one of {', '.join(x)}")
-    return Law(name, form, x, y, _where(keys, labels), held)
+    return Law(name, form, x, y, _where(keys, of_file, where), held)
 
 
 def _by_axis(form: str, x: Mapping[str, str], y: str, where: str) -> dict[str, str]:
@@ -221,7 +244,7 @@ def _check_where(part: Law | Task, runs: Mapping[str, Run], where: str) -> list[
     """The runs that `where` selects. Raises InputError where it names no settings, or no run."""
     legal = ["size", *dict.fromkeys(key for run in runs.values() for key in run.flat())]
     for key in part.where:
-        if key not in legal:
+        if key not in (*legal, "run"):
             raise InputError(f"{where}.where: {key} is not one of {', '.join(legal)}")
     axes = part.where.get("data_axis", "users")
     for axis in axes if isinstance(axes, list) else [axes]:
@@ -254,7 +277,7 @@ def _check_law(law: Law, runs: Mapping[str, Run], where: str) -> None:
         may_vary = set().union(*(LAW_MAY_VARY[column] for column in columns))
         if columns & set(OF_SIZE):
             may_vary |= {key for run in chosen for key in run.shape.SIZE}
-        for key in dict.fromkeys(key for run in chosen for key in run.flat()):
+        for key in dict.fromkeys(["model", *(key for run in chosen for key in run.flat())]):
             found = {run.flat().get(key) for run in chosen}
             if key not in may_vary and len(found) > 1:
                 raise InputError(f"{where}.where: mixes {key} {_list(found)}; name one of them")
@@ -284,8 +307,8 @@ def _list(values: Iterable[Any]) -> str:
     return ", ".join(str(value) for value in sorted(values, key=lambda v: (str(type(v)), v)))
 
 
-def _grid(content: Mapping[str, Any], path: Path, only: str | None = None) -> Iterator[dict[str, Any]]:
-    """Settings of every run: each block of the grid crosses its sizes with its lists of values."""
+def _grid(content: Mapping[str, Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Size and settings of every run: each block of the grid crosses its sizes with its lists of values."""
     sizes, problem = content["sizes"], content.get("problem", "next_item")
     for number, block in enumerate(content["grid"]):
         chosen = block.get("sizes", "all")
@@ -294,29 +317,31 @@ def _grid(content: Mapping[str, Any], path: Path, only: str | None = None) -> It
         lists = [value if isinstance(value, list) else [value] for value in axes.values()]
         if [] in lists:
             raise InputError(f"{path}: grid.{number}: an empty list gives no run")
-        for name in names if only is None else {only} & set(names):
+        for name in names:
             if name not in sizes:
                 raise InputError(f"{path}: grid.{number}.sizes: {name} is not one of {', '.join(sizes)}")
             for values in itertools.product(*lists):
                 crossed = dict(zip(axes, values, strict=True))
                 where = f"{path}: grid.{number} ({name})"
-                yield _settings(
-                    {**content.get("run", {}), **sizes[name], **crossed}, name, problem, where, path
-                ) | {"dataset": content["dataset"], "problem": problem}
+                given = {**content.get("run", {}), **sizes[name], **crossed}
+                given = _settings(given, name, problem, where, path)
+                yield name, given | {"dataset": content["dataset"], "problem": problem}
 
 
 def _settings(given: dict[str, Any], size: str, problem: str, where: str, path: Path) -> dict[str, Any]:
     """The keys of one run, with those that its size's name states, a rate for a rule. Raises InputError."""
     family = str(given.get("model", Whole.model))
-    if family in SHAPES:
-        check(given, rules(problem, family), where)
+    if family not in SHAPES:
+        raise InputError(f"{where}: model: {family} is not one of {', '.join(SHAPES)}")
+    check(given, rules(problem, family), f"{where}, model {family}" if "model" in given else where)
     named = shapes.from_name(size) if family == "decoder" else {}
     for key, value in named.items():
         if given.setdefault(key, value) != value:
             raise InputError(f"{path}: sizes.{size}: {key}: {given[key]} is not that of its name")
     missing = [key for key in keys.required(SHAPES[family]) if key not in given]
     if missing:
-        raise InputError(f"{path}: sizes.{size}: states no {', '.join(missing)}")
+        short = " (a name as 2x64 states them)" if family == "decoder" else ""
+        raise InputError(f"{path}: sizes.{size}: states no {', '.join(missing)}{short}")
     if "learning_rate" not in given:
         raise InputError(f"{path}: sizes.{size}.learning_rate: is missing")
     rate = given["learning_rate"]

@@ -7,6 +7,7 @@ computes. A problem of one's own derives from `Problem` and fills in the methods
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -35,45 +36,45 @@ class Problem(Protocol):
     model: nn.Module
     objective: nn.Module
 
+    @abstractmethod
     def build(self, how: Execution, processes: Processes) -> None:
         """Make the model anew, on the device, and the data that it needs there."""
-        ...
 
+    @abstractmethod
     def __len__(self) -> int:
         """Examples of an epoch."""
-        ...
 
+    @abstractmethod
     def order(self, epoch: int) -> Chosen:
         """Examples in the order of this epoch, from 1: the same for the same run."""
-        ...
 
+    @abstractmethod
     def targets(self, chosen: Chosen) -> int:
         """Targets of these examples."""
-        ...
 
+    @abstractmethod
     def positions(self, chosen: Chosen) -> int:
         """Positions of these examples."""
-        ...
 
+    @abstractmethod
     def take(self, chosen: Chosen) -> tuple[Any, ...]:
         """The batch of these examples, on the device: what `objective` is called with."""
-        ...
 
+    @abstractmethod
     def evaluate(self, split: str, processes: Processes, check: Callable[[], None]) -> dict[str, float]:
         """Metrics of the model on `valid` or `test`, `loss` among them. Calls `check` often; it may raise."""
-        ...
 
+    @abstractmethod
     def epoch(self) -> tuple[int, int]:
         """Positions and targets of an epoch."""
-        ...
 
+    @abstractmethod
     def flops(self, positions: int, targets: int) -> int:
         """C of training on so many."""
-        ...
 
+    @abstractmethod
     def counts(self) -> dict[str, Any]:
         """N, N_total, D and what else a point has of the model and its data."""
-        ...
 
     def optimizer(self, course: Course) -> torch.optim.Optimizer:
         """What trains from the start; the rate is set by the loop."""

@@ -28,7 +28,7 @@ SIZES = {8: 0.5, 16: 1.0}  # width: also on that share of the users
 
 def test_the_five_tasks_are_the_same_everywhere():
     rules = study_rules()
-    for names in (point.TASKS, figures.FIGURES, rules["properties"]["tasks"]["propertyNames"]["enum"]):
+    for names in (figures.FIGURES, rules["properties"]["tasks"]["propertyNames"]["enum"]):
         assert sorted(names) == sorted(study.TASKS)
 
 
@@ -97,7 +97,7 @@ def test_clean_cases_in_float32_have_the_test_metrics_of_the_run(made):
         metrics = json.loads((made / "runs" / run.name() / "metrics.json").read_text())
         for task in ("long_tail", "domains", "robustness"):
             trained = point.trained_of(made / "runs" / run.name(), metrics, made, how)
-            cases = point.TASKS[task](trained).cases
+            cases = point.task_of(task)(trained).cases
             clean = cases[cases["noise"] == 0]
             for metric in ("HR@10", "NDCG@10"):
                 assert clean[metric].mean() == pytest.approx(metrics["test"][metric], abs=1e-6)
@@ -111,7 +111,7 @@ def test_bfloat16_in_the_blocks_moves_hardly_a_case(made):
     for precision in ("float32", "bfloat16"):
         how = machine.choose({"precision": precision}, 1)
         trained = point.trained_of(made / "runs" / run.name(), metrics, made, how)
-        hits.append(point.TASKS["long_tail"](trained).cases["HR@10"])
+        hits.append(point.task_of("long_tail")(trained).cases["HR@10"])
     assert (hits[0] != hits[1]).sum() <= 2
 
 

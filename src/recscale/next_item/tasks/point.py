@@ -17,15 +17,19 @@ from recscale.next_item import sequences
 from recscale.next_item.problem import model_of
 from recscale.next_item.tasks.cases import CELL, Outcome, Trained
 from recscale.study.execution import Execution
-from recscale.study.problems import NEXT_ITEM
 from recscale.study.run import Run
 from recscale.study.study import TASK_RECIPE
 from recscale.train import checkpoint, machine
 
-# A task's module and its function have the task's name.
-TASKS: dict[str, Callable[[Trained], Outcome]] = {
-    name: getattr(import_module(f"recscale.next_item.tasks.{name}"), name) for name in NEXT_ITEM.tasks
-}
+
+def task_of(name: str) -> Callable[[Trained], Outcome]:
+    """The function of a task: it and its module have the task's name. Raises InputError."""
+    try:
+        return getattr(import_module(f"recscale.next_item.tasks.{name}"), name)  # type: ignore[no-any-return]
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise InputError(
+            f"task {name}: study/problems.py names it, and next_item/tasks has none: {error}"
+        ) from None
 
 
 def write(task: str, run_dir: Path, data_dir: Path, out: Path, threads: int) -> dict[str, Any]:
@@ -44,7 +48,7 @@ def write(task: str, run_dir: Path, data_dir: Path, out: Path, threads: int) -> 
     outcome, passes = Outcome(pd.DataFrame(columns=["user", *CELL])), 0.0
     if point["status"] == "finished":
         trained = trained_of(run_dir, point, data_dir, how)
-        outcome = TASKS[task](trained)
+        outcome = task_of(task)(trained)
         passes = trained.windows / trained.data.n_users
         content["users"] = trained.data.n_users
     with files.atomic(out.with_suffix(".parquet")) as part:

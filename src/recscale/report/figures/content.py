@@ -106,7 +106,7 @@ def named(table: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
 
 def inks(tables: Results) -> dict[str, Any]:
     """A colour a size, from small N to large, the same in all figures of the study."""
-    ladder = tables.points.drop_duplicates("size").sort_values(["N", "n_layers"])["size"]
+    ladder = marks.ladder(tables.points)
     # The light end of the map is left out: it vanishes on paper.
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(ladder)))
     return dict(zip(ladder, colours, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -32,6 +33,16 @@ REFERENCES: dict[str, tuple[str, Any]] = {
 
 def rows(table: pd.DataFrame, *series: str) -> list[Any]:
     return list(table[table["series"].isin(series)].itertuples())
+
+
+def ladder(table: pd.DataFrame) -> list[str]:
+    """The sizes from small N to large, where N ties by the numbers in their names: 2x256 before 8x128."""
+    sizes = table.drop_duplicates("size")[["N", "size"]].itertuples(index=False, name=None)
+    return [size for _, size in sorted(sizes, key=lambda one: (one[0], _numbers(one[1]), one[1]))]
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(digits) for digits in re.findall("[0-9]+", name)]
 
 
 # --- axes ---

@@ -336,7 +336,8 @@ def draw(name: str, study: Study, results: Path, out: Path) -> None:
         law_figure.draw(Fit.read(results / "laws" / f"{law.name}.json"), law.y, out)
         return
     if name not in FIGURES:
-        raise InputError(f"{out}: figure {name} is not one of {', '.join(FIGURES)}")
+        legal = [*FIGURES, *(f"{OF_A_LAW}{law}" for law in study.laws), *study.tasks]
+        raise InputError(f"{study.name}: figure {name} is not one of {', '.join(legal)}")
     points = read_table(table_path(results, "points"), "run", "size", "N", "D")
     for column in ("test_loss", "valid_loss", "chosen_epoch", *METRICS):
         # Where every run diverged the column is absent or holds nothing but None.

@@ -27,6 +27,7 @@ from recscale.next_item.tasks.long_tail import GROUPS
 from recscale.next_item.tasks.robustness import CLOSED_UP, OVERWRITTEN
 from recscale.next_item.tasks.table import COLUMNS, LEVEL
 from recscale.next_item.tasks.trajectory import GREEDY, ONE_SHOT
+from recscale.report.figures import marks
 from recscale.report.figures.marks import GREY
 from recscale.report.figures.style import STYLE, save
 from recscale.study.study import Study
@@ -197,7 +198,7 @@ def _means(
     """DRAWN: the mean over runs that differ in the seed only, and over noise. A line runs `along` columns."""
     own = [column for column in Y if column in names.values() and column not in names]
     table = table.drop(columns=own, errors="ignore").rename(columns=dict(names))
-    settings = [key for key in table if key not in (*COLUMNS, *Y, "seed", "recipe", "n_layers", "d_model")]
+    settings = [key for key in table if key not in (*COLUMNS, *Y, "seed", "recipe")]
     keys = ["size", "N", "group", "x", *settings]
     grouped = table.groupby(keys, sort=False, dropna=False)
     made = grouped[Y].mean().reset_index()
@@ -208,7 +209,7 @@ def _means(
 
 def _inks(table: pd.DataFrame) -> dict[str, Any]:
     """A colour a size, from small N to large."""
-    ladder = table.drop_duplicates("size").sort_values(["N", "n_layers"])["size"]
+    ladder = marks.ladder(table)
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(ladder)))
     return dict(zip(ladder, colours, strict=True))
 
