@@ -129,6 +129,8 @@ def test_flops_count_the_output_layer(ask, tmp_path):
         ((), "give one of --budget, --flops, or a place"),
         (("--flops", "1e12", "--N", "5"), "give one of --budget, --flops, or a place"),
         (("--U", "1e12"), r"quick: has no law of test_loss by U; it has loss_vs_N \(N\), "),
+        (("--N", "5", "--device", "H100"), "--device and --devices go with --budget"),
+        (("--N", "5", "--per-target", "2"), "--per-target is for a law's JSON"),
         (("--N", "5", "--law", "nope"), "--law: quick has no law nope; it has loss_vs_N, "),
         (("--D", "5", "--law", "loss_vs_N"), "--law: loss_vs_N is of test_loss and N: give --N"),
         (

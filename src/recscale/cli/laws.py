@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recscale import files
 from recscale.cli.options import (
+    PER_TARGET,
     Verb,
     amount,
     chosen,
@@ -25,6 +26,7 @@ from recscale.errors import InputError
 from recscale.study import study
 
 LEAST = 20  # resamples
+OF_A_STUDY = {"law": None, "budget": None, "json": None, "device": "here", "devices": 1}  # at their defaults
 OURS = ("N", "N_total", "D", "D_seen", "C")  # columns of points; of others we cannot know what they count
 
 
@@ -166,8 +168,8 @@ def _forecast_law(args: Namespace) -> None:
     from recscale.laws.result import Fit
     from recscale.report.figures import forecast as forecast_figure
 
-    for name in ("law", "budget", "json"):
-        if getattr(args, name) is not None:
+    for name, usual in OF_A_STUDY.items():
+        if getattr(args, name) != usual:
             raise InputError(f"forecast: --{name} is for a study; {args.source} is a law")
     fit = Fit.read(Path(args.source))
     asked = {axis: value for axis in ("N", "D", "U") if (value := getattr(args, axis)) is not None}
@@ -201,6 +203,10 @@ def _forecast_study(args: Namespace) -> None:
     asked = {axis: value for axis in ("N", "D", "U", "x") if (value := getattr(args, axis)) is not None}
     if (args.budget is None) + (args.flops is None) + (not asked) != 2:
         raise InputError("forecast: give one of --budget, --flops, or a place: --N, --D, --N and --D, --x")
+    if args.per_target != PER_TARGET:
+        raise InputError("forecast: --per-target is for a law's JSON; a study's runs have a C of their own")
+    if args.budget is None and (args.device, args.devices) != (OF_A_STUDY["device"], OF_A_STUDY["devices"]):
+        raise InputError("forecast: --device and --devices go with --budget")
     args.study = args.source
     it = chosen(args)
     told = study_forecast.read(it.study, it.folder, args.law, set(asked) or {"N", "D"})

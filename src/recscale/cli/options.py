@@ -15,6 +15,7 @@ from recscale.errors import InputError
 from recscale.study import schema, study
 from recscale.study.study import Study
 
+PER_TARGET = 6.0  # FLOPs of training, a parameter and target
 CONFIG, DATASETS = Path("config/config.yaml"), Path("config/datasets.yaml")
 
 
@@ -124,7 +125,10 @@ def of_fit(parser: Any) -> None:
 
 def of_per_target(parser: Any) -> None:
     parser.add_argument(
-        "--per-target", type=amount, default=6.0, help="FLOPs a parameter and target where C is not given (6)"
+        "--per-target",
+        type=amount,
+        default=PER_TARGET,
+        help="FLOPs a parameter and target where C is not given (6)",
     )
 
 

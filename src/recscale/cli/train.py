@@ -52,6 +52,8 @@ def train(args: Namespace) -> None:
 
         command = [sys.executable, "-m", "recscale", "train", *_of_training(args)]
         sys.exit(attempt(command, run.spec(), args.out, args.log, args.processes, say))
+    if args.processes > 1:
+        raise InputError("train: --processes goes with --log; torchrun starts several by hand")
     for number in (signal.SIGTERM, signal.SIGINT):  # importing torch alone takes seconds
         signal.signal(number, _stopped_early)
     from recscale.next_item.problem import NextItem
