@@ -27,7 +27,7 @@ STUDY = {
         "loss_vs_N": {"x": "N", "where": {"data_fraction": 0.0625}},
         "loss_vs_D_1x8": {"x": "D", "where": {"size": "1x8", "seed": 1}},
     },
-    "figures": ["loss_vs_n", "loss_vs_d", "learning_curves", "metrics_vs_n"],
+    "figures": ["learning_curves"],  # and one a law; each is a process of its own
 }
 
 

@@ -588,6 +588,7 @@ inner = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 keys = inner.map(lambda text: f"k{text}k")
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(keys, keys, st.integers(0, 10**9)), min_size=1, max_size=20), st.integers(1, 60))
 def test_what_csv_and_json_write_is_read_back(tmp_path_factory, rows, block):
     folder = tmp_path_factory.mktemp("log")

@@ -10,7 +10,7 @@ from collections import Counter
 import polars as pl
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -370,6 +370,7 @@ def test_row_groups_do_not_depend_on_the_ranges(monkeypatch, tmp_path):
     assert made[0] == made[1]
 
 
+@settings(max_examples=40)
 @given(kept_rows, st.lists(st.integers(0, 150), max_size=3), st.integers(20, 400))
 def test_any_split_of_the_same_rows_into_files_and_blocks_gives_the_same_bytes(
     tmp_path_factory, interactions_, cuts, block
