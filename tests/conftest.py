@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from recscale.data import interactions
 from recscale.data.fetch import fetch
+from recscale.data.rows import Choice
 from recscale.next_item import prepare as module
 from recscale.next_item import sequences
 
@@ -89,7 +90,7 @@ def read_dataset(folder):
 class FrameLog:
     """A log that is a table in memory: user, item, rating, timestamp (seconds; null: order only), domain."""
 
-    name, short = "made up", False
+    name, short, choice, whole = "made up", False, Choice(), False
 
     def __init__(self, frame, size=1, rows=1000):
         self.frame, self.size, self.rows = frame, size, rows

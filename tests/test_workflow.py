@@ -226,7 +226,7 @@ def test_the_report_is_one_file_and_says_the_laws(project):
     )
     assert done.returncode == 0, done.stderr
     html = (project / "results/tiny/report.html").read_text()
-    assert "loss_vs_n.png" in html
+    assert "learning_curves.png" in html
     assert not re.search(r'<(script|link|img)[^>]+(src|href)="https?://', html)
     assert "loss_vs_N: " in done.stdout
     assert "results/tiny/report.html" in done.stdout

@@ -202,7 +202,7 @@ def test_not_yaml_and_no_file(tmp_path):
         study.load(write(tmp_path, "title: a\ntitle: b\n"))
     with pytest.raises(InputError, match="off is no text as a key: write 'off', in quotes"):
         study.load(write(tmp_path, "title: a\nsizes: {off: {}}\n"))
-    with pytest.raises(InputError, match="2024: is a number to YAML: write '2024', in quotes"):
+    with pytest.raises(InputError, match="2024: is no text to YAML: write '2024', in quotes"):
         study.load(write(tmp_path, "2024: a\n"))
     (tmp_path / "s.yaml").write_bytes("title: é".encode("latin-1"))
     with pytest.raises(InputError, match="is not YAML in UTF-8"):

@@ -22,6 +22,7 @@ __all__ = ["BLOCK", "COLUMNS", "REJECTED", "Chunk", "Log", "log"]
 
 Entry = Mapping[str, Any]
 
+TIME_KEYS = ("time_unit", "time_format")
 BLOCK = 2**25  # bytes of text parsed at a time
 
 
@@ -64,6 +65,7 @@ class Log:
     source: Entry
     choice: Choice = field(default_factory=Choice)
     guessed: bool = False
+    whole: bool = True  # whether `chunks` gives all there is
 
     def members(self) -> Iterator[Member]:
         """Every file or archive member, in order. Raises InputError."""
@@ -71,9 +73,11 @@ class Log:
             found = list(raw.members(path, file.get("members")))
             for one, member in found:
                 form = dict(self.source["format"])
-                own = {key: file[key] for key in ("time_unit", "time_format") if key in file}
+                own = {key: file[key] for key in TIME_KEYS if key in file}
+                if len(own) > 1:
+                    raise InputError(f"{path}: has time_unit and time_format; legal is one of them")
                 if own or self.guessed:
-                    form = {k: v for k, v in form.items() if k not in ("time_unit", "time_format")} | own
+                    form = {k: v for k, v in form.items() if k not in TIME_KEYS} | own
                 if self.guessed and not own:
                     form |= formats.time_of(one, member, form, self.source["format"])
                 yield Member(one, member, file, form, self.guessed and not own, len(found) > 1)
@@ -138,12 +142,13 @@ class Log:
     def _checked(self, of: Member, block: int) -> Iterator[Chunk]:
         for table in tables.tables(of.path, of.member, of.name, of.form, block, self.choice.columns):
             not_chosen: dict[str, int] = {}
+            values: dict[str, set[str]] = {}
             if self.choice.columns:
-                table, not_chosen = self.choice.apply(table)
+                table, not_chosen, values = self.choice.apply(table)
             chunk = checked(
                 table, of.form, of.name, of.file.get("domain"), of.judged and times.numeric(of.form)
             )
-            yield replace(chunk, not_chosen=not_chosen)
+            yield replace(chunk, not_chosen=not_chosen, values=values)
 
 
 def log(
@@ -157,7 +162,9 @@ def log(
     choice = Choice(chosen.get("keep", {}), chosen.get("drop", {}))
     guessed = "format" not in source
     if guessed:
-        first, member = next(raw.members(paths[0], source["files"][0].get("members")))
+        inside = raw.members(paths[0], source["files"][0].get("members"))
+        filled = (one for one in inside if one[1] or one[0].stat().st_size)  # Spark writes empty parts
+        first, member = next(filled, (paths[0], None))
         form = formats.guess(first, member)
         say(f"{name}: format guessed from {first}: {formats.text(form)}")
         source = {**source, "format": form}

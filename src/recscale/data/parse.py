@@ -184,7 +184,15 @@ def _quoted(
         taken.clear()
         ran_out = False
         try:
-            fields = next(csv.reader(feed(), delimiter=separator, escapechar=escape, strict=True))
+            fields = next(
+                csv.reader(
+                    feed(),
+                    delimiter=separator,
+                    escapechar=escape,
+                    skipinitialspace=separator != " ",
+                    strict=True,
+                )
+            )
         except csv.Error:
             if ran_out and not last and len(taken) < LONGEST_RECORD:
                 rest = "".join(taken).encode()
@@ -213,7 +221,8 @@ def header(line: bytes, separator: str, quote: str, name: str) -> list[str]:
     else:
         quoting = csv.QUOTE_NONE if quote == "none" else csv.QUOTE_MINIMAL
         try:
-            names = next(csv.reader([text], delimiter=separator, quoting=quoting), [])  # type: ignore[arg-type]
+            rows = csv.reader([text], delimiter=separator, quoting=quoting, skipinitialspace=True)  # type: ignore[arg-type]
+            names = next(rows, [])
         except csv.Error as error:
             raise InputError(f"{name}: line 1: is no header: {error}") from error
     if len(names) > MOST_COLUMNS:

@@ -49,6 +49,7 @@ FOREIGN = {
     ),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "7z x FILE"),
     b"Rar!": ("a RAR archive", "unrar x FILE"),
+    b"\x5d\x00\x00": ("an LZMA file", "unlzma < FILE > NEW"),
     b"\x04\x22\x4d\x18": ("an LZ4 file", "lz4 -d FILE NEW"),
     **{b"\x80" + bytes([k]): ("a Python pickle", PANDAS.format("pickle")) for k in range(2, 6)},
 }  # fmt: skip
@@ -145,7 +146,7 @@ def members(path: Path, named: Sequence[str] | None) -> Iterator[tuple[Path, str
         return
     with told(str(path)), zipfile.ZipFile(path) as archive:
         names = [one.filename for one in archive.infolist() if not one.is_dir()]
-    inside = [one for one in names if not one.startswith("__MACOSX/")]
+    inside = [one for one in names if not any(part[0] in "._" for part in PurePosixPath(one).parts)]
     if "[Content_Types].xml" in names:
         raise InputError(f"{path}: is an Excel file, which is not read; {PANDAS.format('excel')}")
     if len(inside) != 1:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ COLUMNS = {
     "user": pl.String, "item": pl.String, "rating": pl.Float64, "timestamp": pl.Int64, "domain": pl.String,
 }  # fmt: skip
 BLANKS = (" ", "\t")
+SOME = 50  # values of a column that a message may show
 EXAMPLES = 1000  # rejected rows of a chunk that are shown
 REJECTED = {"file": pl.String, "line": pl.Int64, "reason": pl.String, "text": pl.String}
 NOT_OF_OUR_DAYS = "timestamp_outside_1990_to_tomorrow"
@@ -39,6 +42,7 @@ class Chunk:
     examples: pl.DataFrame
     blank: int
     not_chosen: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, set[str]] = field(default_factory=dict)  # of the columns that choose rows
 
     @property
     def rows(self) -> int:
@@ -58,31 +62,55 @@ class Choice:
         """All columns that are looked at."""
         return list(dict.fromkeys([*self.keep, *self.drop]))
 
-    def apply(self, table: Block) -> tuple[Block, dict[str, int]]:
-        """The rows wanted, and how many each column left out; what is no row is left to be counted."""
-        frame, line, counts = table.frame, np.asarray(table.line), {}
+    def apply(self, table: Block) -> tuple[Block, dict[str, int], dict[str, set[str]]]:
+        """The rows wanted, how many each column left out, and the values that each has, as `spelled`."""
+        frame, line = table.frame, np.asarray(table.line)
+        counts: dict[str, int] = {}
+        values: dict[str, set[str]] = {}
         for column in self.columns:
-            value = (
-                pl.col(CHOICE + column).str.strip_chars().str.replace(r"^(-?[0-9]+)\.0$", "$1").fill_null("")
-            )
-            wanted = pl.lit(True)
+            there = frame[CHOICE + column].unique().to_list()
+            spelled_ = {value: spelled(value) for value in there}
+            asked = [*self.keep.get(column, ()), *self.drop.get(column, ())]
+            met = {one for one in spelled_.values() if self._is(one, asked)}
+            values[column] = met | set(islice(spelled_.values(), SOME))
+            wanted = there
             if column in self.keep:
-                wanted = wanted & value.is_in([_text(one) for one in self.keep[column]])
+                wanted = [one for one in wanted if self._is(spelled_[one], self.keep[column])]
             if column in self.drop:
-                wanted = wanted & ~value.is_in([_text(one) for one in self.drop[column]])
-            good = frame.select(wanted.alias("good")).to_series()
+                wanted = [one for one in wanted if not self._is(spelled_[one], self.drop[column])]
+            good = frame[CHOICE + column].is_in([one for one in wanted if one is not None])
+            good = good.fill_null(None in wanted)
             counts[f"not_chosen_by_{column}"] = len(frame) - int(good.sum())
             frame, line = frame.filter(good), line[good.to_numpy()]
         counts = {name: n for name, n in counts.items() if n}
-        return Block(frame.drop(CHOICE + one for one in self.columns), line, table.lines, table.bad,
-                     table.rest, table.blank), counts  # fmt: skip
+        left = frame.drop(CHOICE + one for one in self.columns)
+        return replace(table, frame=left, line=line), counts, values
+
+    @staticmethod
+    def _is(value: str, asked: Sequence[Any]) -> bool:
+        """Whether a value is one of those asked for; true and false may be written as 1 and 0."""
+        return any(
+            value == spelled(one) or (isinstance(one, bool) and value == str(int(one))) for one in asked
+        )
+
+    def unmet(self, values: Mapping[str, set[str]]) -> Iterator[str]:
+        """What is asked for and no row has, a line each. `values`: those of all rows, as `spelled`."""
+        for key, part in (("keep", self.keep), ("drop", self.drop)):
+            for column, asked in part.items():
+                for one in asked:
+                    if not any(self._is(value, [one]) for value in values.get(column, ())):
+                        known = ", ".join(sorted(values.get(column, ()))[:20])
+                        yield f"{key}.{column}: no row has {one!r}; its values: {known}"
 
 
-def _text(value: Any) -> str:
-    """A value of YAML as files have it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def spelled(value: Any) -> str:
+    """A value by one spelling, whether of a file or of YAML: 5 for 5.00, true for TRUE, nothing for NULL."""
+    text = str(value).strip() if value is not None else ""
+    if text in times.MISSING:
+        return ""
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    return f"{float(text):.15g}" if re.fullmatch(r"[+-]?(0|[1-9][0-9]{0,14})(\.[0-9]+)?", text) else text
 
 
 def checked(table: Block, form: Entry, name: str, domain: str | None, judged: bool) -> Chunk:
@@ -150,7 +178,7 @@ def _interactions(frame: pl.DataFrame, form: Entry, domain: str | None) -> pl.Da
 
 def _reason(frame: pl.DataFrame, form: Entry, judged: bool) -> pl.Expr:
     """Why each row is no interaction; null where it is one."""
-    extra = pl.col(EXTRA).is_not_null() if EXTRA in frame.columns else pl.lit(False)
+    extra = pl.col(EXTRA).str.strip_chars().fill_null("") != "" if EXTRA in frame.columns else pl.lit(False)
     time, rating = _time(frame, form), _rating(frame)
     untimed = time.is_null() & pl.lit(has_times(form))
     ours = time.fill_null(OUR_DAYS).is_between(OUR_DAYS, times.tomorrow()) | pl.lit(not judged)

@@ -32,19 +32,20 @@ SEP_LINE = re.compile(rb"sep=.\r?\n")  # how Excel is told the separator
 def columns(form: Entry, chosen: Sequence[str], name: str) -> dict[str, str | int]:
     """Our names to theirs, or to places where `columns` is a list. Raises InputError."""
     given = form["columns"]
-    found: dict[str, str | int] = {}
+    found: dict[str, str | int] = {}  # a column that chooses rows and is used for itself is read once
     if isinstance(given, Mapping):
         for ours, theirs in given.items():
             parts = [theirs] if isinstance(theirs, str) else theirs
             found |= {_part(ours, k): part for k, part in enumerate(parts)}
-        return found | {CHOICE + theirs: theirs for theirs in chosen}
+        return found | {CHOICE + theirs: theirs for theirs in chosen if theirs not in found.values()}
     for place, ours in enumerate(given):
         if ours in KEYS:
             found[_part(ours, sum(one == ours for one in given[:place]))] = place
     for theirs in chosen:
         if theirs not in given:
             raise InputError(f"{name}: has no column {theirs} (keep, drop); its columns: {', '.join(given)}")
-        found[CHOICE + theirs] = given.index(theirs)
+        if given.index(theirs) not in found.values():
+            found[CHOICE + theirs] = given.index(theirs)
     return found
 
 
@@ -66,12 +67,26 @@ def tables(
     else:
         found = _lines(path, member, form, wanted, block, chosen)
     more = [ours for ours in wanted if ours.startswith("timestamp_")]
+    twice = _twice(form, wanted, chosen)
     for table in found:
+        if twice:
+            copies = [pl.col(ours).cast(pl.String).alias(CHOICE + theirs) for theirs, ours in twice.items()]
+            table = replace(table, frame=table.frame.with_columns(copies))
         if more:
             parts = [pl.col(ours).cast(pl.String).str.strip_chars() for ours in ["timestamp", *more]]
             joined = pl.concat_str(parts, separator=" ").alias("timestamp")
             table = replace(table, frame=table.frame.with_columns(joined).drop(more))
         yield table
+
+
+def _twice(form: Entry, wanted: Mapping[str, str | int], chosen: Sequence[str]) -> dict[str, str]:
+    """Of the columns that choose rows those that are used for themselves too, by our names for these."""
+    found = {}
+    for theirs in chosen:
+        if wanted and CHOICE + theirs not in wanted:
+            place = theirs if isinstance(form["columns"], Mapping) else form["columns"].index(theirs)
+            found[theirs] = next(ours for ours, at in wanted.items() if at == place)
+    return found
 
 
 def unused(path: Path, member: str | None, form: Entry, chosen: Sequence[str]) -> list[str]:
@@ -151,7 +166,9 @@ def _text(stream: raw.Stream, form: Entry, wanted: Mapping[str, str | int], bloc
     line, rest, waiting, head_left = 1, b"", form.get("header", False), True
     for part in raw.blocks(stream, block):
         while head_left and (
-            (comment is not None and part.startswith(comment)) or (line == 1 and SEP_LINE.match(part))
+            (comment is not None and part.startswith(comment))
+            or (line == 1 and SEP_LINE.match(part))
+            or (waiting and part.startswith((b"\n", b"\r\n")))
         ):
             _, _, part = part.partition(b"\n")
             line += 1
@@ -232,6 +249,13 @@ def _parquet(
             sound.validate(full=True)
             frame = pl.DataFrame(sound)
             frame = frame.select(pl.col(str(theirs)).alias(ours) for ours, theirs in wanted.items())
+            for ours, kind in frame.schema.items():
+                if isinstance(kind, pl.Struct):
+                    raise InputError(
+                        f"{name}: column {wanted[ours]} ({ours}) is a struct: write its fields as columns"
+                    )
+                if isinstance(kind, pl.Categorical | pl.Enum):
+                    frame = frame.with_columns(pl.col(ours).cast(pl.String))
             n = len(frame)
             table = nested.exploded(Block(frame, range(row, row + n), n))
             yield replace(table, frame=_with_text_keys(table.frame, name))
@@ -251,6 +275,8 @@ def _with_text_keys(frame: pl.DataFrame, name: str) -> pl.DataFrame:
             other = pl.col(key).fill_nan(None).cast(pl.String)
             text = pl.when(whole == pl.col(key)).then(whole.cast(pl.String)).otherwise(other)
             frame = frame.with_columns(text.alias(key))
+        elif frame.schema[key].is_decimal():
+            frame = frame.with_columns(pl.col(key).cast(pl.String).str.replace(r"\.0+$", ""))
     return frame.with_columns(pl.col(key).cast(pl.String) for key in keys)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,18 +23,20 @@ ISO = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
 CALENDARS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 DATES = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y",
-    "%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%b %d %Y", "%d %B %Y",
-    "%B %d, %Y",
+    "%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y",
+    "%m %d, %Y", "%b %d, %Y", "%b %d %Y", "%d %B %Y", "%B %d, %Y",
 )  # fmt: skip
 CLOCKS = (
-    "", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %H:%M:%S,%f", " %I:%M:%S %p", " %I:%M %p", " %I:%M:%S%p",
+    "", ", %H:%M:%S", ", %I:%M:%S %p",
+    " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %H:%M:%S,%f", " %I:%M:%S %p", " %I:%M %p", " %I:%M:%S%p",
     " %I:%M%p", " %H:%M:%S %z", " %H",
 )  # fmt: skip
 TEXTS = (
     *(date + clock for date in DATES for clock in CLOCKS),
     "%Y-%m-%dT%H:%M:%S,%f", "%Y-%m-%dT%H:%M:%S,%f%z", "%Y-%m-%dT%H", "%Y%m%dT%H%M%S%z", "%Y%m%dT%H%M%S",
-    "%Y%m%dT%H%M", "%Y%m%d %H:%M:%S", "%Y%m%d %H:%M", "%Y%m%d %H%M%S", "%a %b %d %H:%M:%S %z %Y",
-    "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z",
+    "%Y%m%dT%H%M", "%Y%m%d %H:%M:%S", "%Y%m%d %H:%M", "%Y%m%d %H%M%S", "%Y%m%d %H%M", "%Y%m%d %H",
+    "%a %b %d %H:%M:%S %z %Y",
+    "%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %Z %Y", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z",
 )  # fmt: skip
 
 
@@ -57,8 +60,7 @@ def microseconds(value: pl.Expr, kind: pl.DataType, form: Mapping[str, Any]) -> 
 
     Typed times (Parquet) know their own unit.
     """
-    if kind.is_temporal():
-        # Anything finer than a day says so in its type.
+    if isinstance(kind, pl.Date | pl.Datetime):
         scale = MICROSECONDS[kind.time_unit] if isinstance(kind, pl.Datetime) else 86_400e6
         return _whole(value.to_physical().cast(pl.Float64), scale)
     if not numeric(form):
@@ -66,6 +68,8 @@ def microseconds(value: pl.Expr, kind: pl.DataType, form: Mapping[str, Any]) -> 
         return _formatted(text, form["time_format"]) if "time_format" in form else _iso(text)
     if kind == pl.String:
         value = value.str.strip_chars()
+    elif kind.is_temporal():  # a time of day, or a duration: no moment
+        value = pl.lit(None, pl.Float64)
     number = value.cast(pl.Float64, strict=False)
     return _whole(pl.when(number.is_finite()).then(number), MICROSECONDS[form.get("time_unit", "s")])
 
@@ -79,6 +83,7 @@ def _whole(number: pl.Expr, scale: float) -> pl.Expr:
 def _iso(text: pl.Expr) -> pl.Expr:
     """ISO 8601 with dashes and colons, T or a blank between day and time; UTC where it names no zone."""
     text = text.str.replace("^(.{10}) ", "${1}T").str.replace(" ?(Z|UTC)$", "+00:00")
+    text = text.str.replace(r"(:[0-9]{2}(?:\.[0-9]+)?)([+-][0-9]{2})$", "${1}${2}:00")  # as Postgres has it
     text = text.str.replace("([+-][0-9]{2}):?([0-9]{2})$", "${1}:${2}")
     zoned = [text.str.to_datetime(form + "%:z", strict=False, time_unit="us") for form in ISO]
     parsed = [text.str.to_datetime(form, strict=False, time_unit="us") for form in ISO]
@@ -93,7 +98,9 @@ def _formatted(text: pl.Expr, form: str) -> pl.Expr:
         form, text = form.replace(",%f", ".%f"), text.str.replace(r",([0-9])", ".$1")
     form = form.replace(".%f", "%.f").replace("%f", "%6f")
     if "%z" in form or "%Z" in form:
-        form, text = form.replace("%Z", "%z"), text.str.replace("(Z|UTC|GMT)$", "+0000")
+        form = form.replace("%Z", "%z")
+        text = text.str.replace(r"\b(UTC|GMT)\b|Z$", "+0000")
+        text = text.str.replace(r"(:[0-9]{2}(?:\.[0-9]+)?)([+-][0-9]{2})$", "${1}${2}00")
     if ("%H" in form or "%I" in form) and "%M" not in form:  # polars wants minutes
         form, text = form + " %M", pl.concat_str(text, pl.lit(" 00"))
     if any(part in form for part in ("%H", "%I", "%T")):
@@ -127,7 +134,13 @@ def guess(values: Sequence[Any], where: str) -> dict[str, str]:
     texts = [text for text in texts if text not in MISSING]
     if not texts:
         return {}
-    numbers = [text for text in texts if _is_number(text)]
+    numbers = [text for text in texts if is_number(text)]
+    rounded = [text for text in numbers if re.fullmatch(r"-?[0-9](\.[0-9]{1,6})?[eE]\+?[0-9]+", text)]
+    if 2 * len(rounded) > len(texts):
+        raise InputError(
+            f"{where}: times such as {rounded[0]} have lost their digits, as a spreadsheet shows numbers: "
+            "write them whole"
+        )
     if 2 * len(numbers) < len(texts):
         return _guess_text(texts, where)
     days = {
@@ -156,7 +169,7 @@ def are_times(texts: Sequence[str]) -> bool:
     texts = [text.strip() for text in texts if text.strip() not in MISSING]
     if not texts:
         return False
-    if all(map(_is_number, texts)):
+    if all(map(is_number, texts)):
         numbers = list(map(float, texts))
         return any(all(_is_ours(one * scale) for one in numbers) for scale in MICROSECONDS.values())
     if not all(any(c.isdigit() for c in text) and any(c in text for c in "-/.: ") for text in texts):
@@ -164,6 +177,13 @@ def are_times(texts: Sequence[str]) -> bool:
     frame = pl.DataFrame({"t": texts})
     forms = [{"time_unit": "iso"}, *({"time_format": form} for form in TEXTS)]
     return any(_parse(frame, form, ours=True).count() == len(texts) for form in forms)
+
+
+def fits(values: Sequence[Any], form: Mapping[str, str]) -> bool:
+    """Whether all of a sample are times in this format."""
+    texts = [str(value).strip() for value in values if value is not None]
+    texts = [text for text in texts if text not in MISSING]
+    return _parse(pl.DataFrame({"t": texts}, schema={"t": pl.String}), form, ours=True).count() == len(texts)
 
 
 def _guess_text(texts: list[str], where: str) -> dict[str, str]:
@@ -204,8 +224,9 @@ def _is_ours(moment: float) -> bool:
     return OUR_DAYS <= moment < tomorrow()
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text is a finite number; 1_000 is none, though Python reads it."""
     try:
-        return math.isfinite(float(text))
+        return "_" not in text and math.isfinite(float(text))
     except ValueError:
         return False

@@ -54,6 +54,7 @@ Entry = Mapping[str, Any]
 Say = Callable[[str], None]
 Ints = npt.NDArray[np.int64]
 
+MOST_VALUES = 10_000  # of a column that chooses rows, that are remembered
 REJECTED_KEPT = 10_000  # rows of rejected.parquet
 REJECT_ABOVE = 0.01  # share of the rows
 FIXED = 400 * 2**20  # bytes: libraries, and a block being parsed
@@ -84,6 +85,7 @@ class Read:
     blank: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     not_chosen: Counter[str] = field(default_factory=Counter)
+    values: dict[str, set[str]] = field(default_factory=dict)  # of the columns that choose rows
     ratings: Counter[float] = field(default_factory=Counter)
     examples: list[pl.DataFrame] = field(default_factory=list)
     timed: bool = False
@@ -95,6 +97,9 @@ class Read:
         self.blank += chunk.blank
         self.rejected.update(chunk.rejected)
         self.not_chosen.update(chunk.not_chosen)
+        for column, found in chunk.values.items():
+            if len(self.values.setdefault(column, set())) < MOST_VALUES:
+                self.values[column] |= found
         self.odd_times += _odd_times(chunk.frame["timestamp"])
         self.timed |= chunk.frame["timestamp"].null_count() < len(chunk.frame)
         if ratings:
@@ -195,6 +200,8 @@ def _prepare(
         say(f"{name}: {read.rows:,} rows read")
     spill.finish()
     read.check(dataset.get("reject_above", REJECT_ABOVE), name)
+    for line in log.choice.unmet(read.values) if log.whole else ():
+        raise InputError(f"{name}: {line}")
     if not read.timed and ("after" in dataset or "before" in dataset):
         raise InputError(f"{name}: after, before: need times, and the log is order only")
 

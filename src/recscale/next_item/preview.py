@@ -7,7 +7,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ import polars as pl
 import yaml
 
 from recscale.data import interactions
-from recscale.data.interactions import BLOCK, Chunk, Log, Member
-from recscale.data.rows import REJECTED
+from recscale.data.interactions import BLOCK, TIME_KEYS, Chunk, Log, Member
+from recscale.data.rows import NOT_OF_OUR_DAYS, REJECTED
 from recscale.errors import InputError
 from recscale.next_item.prepare import prepare
 
@@ -76,25 +76,37 @@ def preview(paths: Sequence[Path], name: str, dataset: Mapping[str, Any], say: C
     _describe(seen, log, whole, len(found), say)
     filters = {key: value for key, value in dataset.items() if key not in ("sources", "expect")}
     with tempfile.TemporaryDirectory() as folder:
-        stats = prepare(Head(name, paths, log.source, seen=seen), filters, Path(folder))
+        head = Head(name, paths, log.source, log.choice, whole=whole, seen=seen)
+        stats = prepare(head, filters, Path(folder))
     _outcome(stats, whole, say)
     if not dataset:
-        entry = {"sources": [dict(log.source) | {"files": _files(paths, found, log.source["format"])}]}
+        entry: dict[str, Any] = {"sources": [dict(log.source) | {"files": _files(found, paths, log)}]}
+        if any(
+            NOT_OF_OUR_DAYS in chunk.rejected for chunk in seen
+        ):  # a unit that is stated is taken as it is
+            entry |= {"after": "1990-01-01", "before": f"{datetime.date.today() + datetime.timedelta(2)}"}
         # 2024 is a number to YAML, and off is false.
         key = name if yaml.safe_load(name) == name else json.dumps(name)
         say("entry for config/datasets.yaml:")
         say(f"{key}: {json.dumps(entry)}")
 
 
-def _files(paths: Sequence[Path], members: Sequence[Member], form: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The files of the entry; one whose times are in another unit than those of the first says so."""
-    units = {}
+def _files(members: Sequence[Member], paths: Sequence[Path], log: Log) -> list[dict[str, str]]:
+    """The files of the entry; those whose times are in another unit than the first's say so.
+
+    A folder of which not all files are in one unit is given file by file.
+    """
+    usual = {key: log.source["format"][key] for key in TIME_KEYS if key in log.source["format"]}
+    made = []
     for path in paths:
-        first = next(one.form for one in members if one.path == path or path in one.path.parents)
-        own = {key: first[key] for key in ("time_unit", "time_format") if key in first}
-        same = own == {key: form[key] for key in ("time_unit", "time_format") if key in form}
-        units[path] = {} if same else own or {"time_unit": "s"}
-    return [{"file": str(path.resolve())} | units[path] for path in paths]
+        inside = [one for one in members if one.path == path or path in one.path.parents]
+        units = [{key: one.form[key] for key in TIME_KEYS if key in one.form} for one in inside]
+        if all(unit == units[0] for unit in units):
+            inside, units = [replace(inside[0], path=path)], units[:1]
+        for one, unit in zip(inside, units, strict=True):
+            own = {} if unit == usual else unit or {"time_unit": "s"}
+            made.append({"file": str(one.path.resolve())} | own)
+    return made
 
 
 def _source(path: Path, sources: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -110,7 +122,7 @@ def _own(path: Path, files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the dataset's entry says of a file: of the one with its name, or of the first."""
     named = [file for file in files if Path(file["file"]).name == path.name]
     file = next(iter([*named, *files]), {})
-    return {key: file[key] for key in ("members", "time_unit", "time_format", "domain") if key in file}
+    return {key: file[key] for key in ("members", *TIME_KEYS, "domain") if key in file}
 
 
 def _describe(seen: Sequence[Chunk], log: Log, whole: bool, n: int, say: Callable[[str], None]) -> None:
@@ -148,6 +160,9 @@ def hints(frame: pl.DataFrame) -> Iterator[str]:
     if late:
         yield f"{late:,} times are in the future"
     for column in ("user", "item"):
+        rounded = frame.filter(pl.col(column).str.contains(r"^[0-9]\.[0-9]+[eE]\+[0-9]+$"))[column]
+        if len(rounded):
+            yield f"{column} {rounded[0]!r} and the like have lost digits, as a spreadsheet shows numbers"
         nobody = frame.filter(pl.col(column).str.to_lowercase().is_in(NOBODY))
         for key, count in nobody[column].value_counts(sort=True).head(FIRST).iter_rows():
             yield f"{column} {key!r} in {count:,} rows: does it stand for none? (drop leaves such rows out)"

@@ -52,7 +52,8 @@ def read_yaml(path: Path, rules: str | dict[str, Any]) -> dict[str, Any]:
         raise InputError(f"{path}: is not YAML in UTF-8: {' '.join(str(error).split())}") from error
     for key in content if isinstance(content, dict) else ():
         if not isinstance(key, str):
-            raise InputError(f"{path}: {key}: is a number to YAML: write '{key}', in quotes")
+            written = "null" if key is None else key
+            raise InputError(f"{path}: {written}: is no text to YAML: write '{written}', in quotes")
     check(content, rules, str(path))
     return dict(content)
 
