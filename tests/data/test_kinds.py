@@ -15,6 +15,7 @@ import pytest
 
 from recscale.data import interactions
 from recscale.errors import InputError
+from recscale.next_item import prepare
 
 S = 1_612_000_000  # 2021-01-30 09:46:40
 
@@ -363,3 +364,124 @@ def test_a_header_that_is_a_row_is_noticed(tmp_path):
 def test_amazons_reviewers_and_products_are_told_apart(tmp_path):
     text = "B0012,A1X,5.0,1610324819\nB0013,A2X,4.0,1612430434\n"
     assert histories([file(tmp_path, text)]) == {"A1X": ["B0012"], "A2X": ["B0013"]}
+
+
+def line(user, item, k):
+    return {
+        "user": {"id": user, "session": k},
+        "item": {"id": item},
+        "time": {"$date": {"$numberLong": S + k}},
+    }
+
+
+def test_objects_that_have_an_id(tmp_path):
+    order = [("1", "b", 1), ("2", "b", 3), ("1", "c", 2), ("1", "a", 0), ("2", "a", 4)]
+    assert histories([file(tmp_path, "\n".join(json.dumps(line(*row)) for row in order))]) == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (rows([f"view,{t}" for t in STEPS[0]], "").replace("1,", "u1,").replace("2,", "u2,"), "a category"),
+        (rows([f"{t}," for t in STEPS[0]], ""), "a separator at the end"),
+        (rows([f"{t}," for t in STEPS[0]]), "a separator at the end of the rows, not of the header"),
+        (rows([f"movie,{t}" for t in STEPS[0]], ""), "a category that is the name of a column"),
+        ("\n\n" + CSV, "blank lines before the header"),
+        (rows([f"2021-01-05,07:00:0{k}" for k in range(5)], "user_id,item_id,date,time\n"), "day and clock"),
+        (rows([f"20210105,{k:02d}" for k in range(5)], "user_id,item_id,date,hour\n"), "day and hour"),
+        (rows([f"2021-01-05 07:00:0{k}+00" for k in range(5)]), "a zone as Postgres writes it"),
+        (rows([f"Tue Jan 05 07:00:0{k} UTC 2021" for k in range(5)]), "a zone in the middle"),
+        (rows([f'"good, but\nlong",{t}' for t in STEPS[0]], "user_id,item_id,text,timestamp\n"), "line ends"),
+        ('"user_id", "item_id", "timestamp"\n' + "".join(
+            f'"{u}", "{i}", {t}\n' for u, i, t in FIELDS), "blanks before quotes"),
+    ],
+    ids=lambda value: value if len(value) < 60 and "\n" not in value else "",
+)  # fmt: skip
+def test_text_that_strangers_brought(tmp_path, content, name):
+    path = file(tmp_path, content)
+    assert {u.removeprefix("u"): items for u, items in histories([path]).items()} == RIGHT
+    assert rejected([path]) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (rows(["1.60E+09"] * 5), "have lost their digits"),
+        ("u1,1600000000,1400000097\nu1,1600000001,1400000098\n", "more than one column of times"),
+        (rows([f"  {t}" for t in STEPS[0]], "user_id item_id  timestamp\n", " "), "aligned by blanks; tr -s"),
+        ('{"user_id": [1], "item_id": ["a"], "timestamp": [1612000000]}\n', "an object of columns.*pandas"),
+        ("user,item\nCaf\xe9,1\nCaf\xe9,2\n".encode("latin-1"), "not text in UTF-8 .iconv"),
+        (b"\x5d\0\0\x80\0", "is an LZMA file"),
+    ],
+)  # fmt: skip
+def test_what_strangers_brought_and_is_refused(tmp_path, content, why):
+    with pytest.raises(InputError, match=f"log: .*{why}"):
+        histories([file(tmp_path, content)])
+
+
+def test_signs_before_keys_are_no_comments(tmp_path):
+    text = f"#u1,a,{S}\n#u1,b,{S + 1}\nu2,b,{S}\n"
+    assert histories([file(tmp_path, text)]) == {"#u1": ["a", "b"], "u2": ["b"]}
+
+
+def test_a_column_that_is_read_may_choose_rows(tmp_path):
+    path = file(tmp_path, rows([f"{k},{t}" for k, t in zip((5, 4, 5, 1, 5), STEPS[0], strict=True)], RATED))
+    assert histories([path], {"drop": {"user_id": [2]}}) == {"1": ["a", "b", "c"]}
+    assert histories([path], {"keep": {"rating": [5.0]}}) == {"1": ["a", "c"], "2": ["a"]}
+    form = {"columns": ["user", "item", "rating", "timestamp"], "header": True}
+    assert histories([path], {"drop": {"user": [2]}}, {"format": form}) == {"1": ["a", "b", "c"]}
+
+
+@pytest.mark.parametrize("words", [("True", "False"), ("TRUE", "FALSE"), ("true", "false"), ("1", "0")])
+def test_yes_and_no_choose_rows_however_they_are_written(tmp_path, words):
+    order = [words[0], words[1], words[0], words[0], words[1]]
+    lines = rows(
+        [f"{word},{t}" for word, t in zip(order, STEPS[0], strict=True)], "user_id,item_id,ok,time\n"
+    )
+    path = file(tmp_path, lines)
+    # In the order of the times: 1 a, 1 b, 1 c, 2 b, 2 a; rows stand as 1 b, 2 b, 1 c, 1 a, 2 a.
+    kept = histories([path], {"keep": {"ok": [True]}})
+    dropped = histories([path], {"drop": {"ok": [False]}})
+    assert kept == dropped
+    assert sum(map(len, kept.values())) == 3
+
+
+def test_a_value_that_no_row_has_is_named(tmp_path):
+    lines = "user_id,item_id,event,time\n" + "".join(f"u{k % 3},{k},view,{S + k}\n" for k in range(30))
+    path = file(tmp_path, lines)
+    source = {"name": "x", "files": [{"file": "log"}]}
+    dataset = {"drop": {"event": ["veiw"]}}
+    log = interactions.log("x", [path], source, lambda line: None, dataset)
+    with pytest.raises(InputError, match=r"x: drop\.event: no row has 'veiw'; its values: view"):
+        prepare.prepare(log, dataset, tmp_path / "out")
+
+
+def test_parquet_that_strangers_brought(tmp_path):
+    keys, items = ["1", "2", "1", "1", "2"], ["b", "b", "c", "a", "a"]
+    frame = pl.DataFrame({"user_id": keys, "item_id": items, "timestamp": [S + 1, S + 3, S + 2, S, S + 4]})
+    decimal = frame.with_columns(pl.col("user_id").cast(pl.Decimal(12, 2)))
+    assert histories([parquet(tmp_path, decimal)]) == RIGHT
+    category = frame.with_columns(pl.col("timestamp").cast(pl.String).cast(pl.Categorical))
+    assert histories([parquet(tmp_path, category)]) == RIGHT
+    moments = frame.with_columns(pl.from_epoch("timestamp").alias("timestamp"))
+    apart = moments.select(
+        "user_id", "item_id", date=pl.col("timestamp").dt.date(), time=pl.col("timestamp").dt.time()
+    )
+    assert histories([parquet(tmp_path, apart)]) == RIGHT
+    with pytest.raises(InputError, match=r"column item_id \(item\) is a struct"):
+        histories([parquet(tmp_path, frame.with_columns(item_id=pl.struct("item_id")))])
+    odd = frame.with_columns(user_id=pl.Series([b"\xff"] * 5))
+    with pytest.raises(InputError, match="is not a readable interaction log"):
+        histories([parquet(tmp_path, odd)])
+
+
+def test_the_empty_first_part_of_a_folder(tmp_path):
+    file(tmp_path, b"", "part-0.csv")
+    file(tmp_path, CSV, "part-1.csv")
+    assert histories([tmp_path]) == RIGHT
+
+
+def test_day_and_month_may_be_told_apart_in_the_file_before_alone(tmp_path):
+    one = file(tmp_path, "user_id,item_id,date\n1,a,13/01/2021\n1,b,14/01/2021\n", "a")
+    two = file(tmp_path, "user_id,item_id,date\n1,d,02/02/2021\n1,c,01/02/2021\n", "b")
+    assert histories([one, two]) == {"1": ["a", "b", "c", "d"]}

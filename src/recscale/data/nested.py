@@ -23,18 +23,32 @@ def is_path(key: str) -> bool:
 
 
 def paths(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The columns of an object: its keys, and the way to what lies in lists and in objects of one key."""
-    found = []
+    """The columns of an object by name and way: its own keys, then what is inside of them."""
+    own: list[tuple[str, str]] = []
+    inside: list[tuple[str, str]] = []
     for key, value in content.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            found += [(inner, f"{key}[].{inner}") for inner in value[0]]
+            inside += [(name, f"{key}[].{name}") for name in value[0]]
         elif isinstance(value, list):
-            found.append((key, f"{key}[]"))
-        elif isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith("$"):
-            found.append((key, f"{key}.{next(iter(value))}"))
+            own.append((key, f"{key}[]"))
+        elif isinstance(value, dict):
+            way = _single(value)
+            if way or "id" in value:
+                own.append((key, f"{key}.{way or 'id'}"))
+            plain = (name for name, one in value.items() if not isinstance(one, dict | list))
+            inside += [(name, f"{key}.{name}") for name in plain if name not in (way, "id")]
         else:
-            found.append((key, key))
-    return found
+            own.append((key, key))
+    return own + inside
+
+
+def _single(content: Any) -> str:
+    """The way to the value of Mongo's extended JSON: $oid, $date, $date.$numberLong; nothing of any other."""
+    if not isinstance(content, dict) or len(content) != 1:
+        return ""
+    (name, value), *_ = content.items()
+    behind = _single(value)
+    return (f"{name}.{behind}" if behind else name) if name.startswith("$") else ""
 
 
 def objects(block: bytes, line: int, wanted: Mapping[str, str]) -> Block:
