@@ -22,7 +22,7 @@ PACKAGE = Path("src/recscale")
 
 def load_study():
     """The study named in the config; a mistake in either file ends in one line."""
-    if isinstance(config.get("study"), int):
+    if type(config.get("study")) is int:
         config["study"] = str(config["study"])  # --config study=2024
     try:
         schema.check(config, "config", "config/config.yaml or --config")
