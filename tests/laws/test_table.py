@@ -153,7 +153,7 @@ def test_one_figure_draws_one_law_and_without_one_the_runs(folder, monkeypatch, 
     code, out, _ = recscale(
         monkeypatch, capsys, *some, "--law", "pure_power", "--x", "params", "--where", "name=run 3"
     )
-    assert (code, "refused" in out) == (0, True)
+    assert (code, "refused" in out) == (1, True)
     assert list(pd.read_csv(tmp_path / "a.csv")["series"]) == ["fitted"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recscale import files
 from recscale.cli.options import (
@@ -24,6 +25,9 @@ from recscale.cli.options import (
 )
 from recscale.errors import InputError
 from recscale.study import study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEAST = 20  # resamples
 OF_A_STUDY = {"law": None, "budget": None, "json": None, "device": "here", "devices": 1}  # at their defaults
@@ -90,7 +94,7 @@ def _fit_table(args: Namespace) -> None:
         tables.Asked(pairs(x, "--x"), args.y, held, args.run, given, args.level, args.delta, args.resamples)
         for x in args.x
     ]
-    frame = tables.where(tables.read(args.source), pairs(args.where, "--where"), args.source)
+    frame = _rows(args, list(dict.fromkeys(column for one in wanted for column in one.x.values())))
     fits = [
         (tables.fit_table(args.source, frame, form, one), ", ".join(one.x.values()))
         for one in wanted
@@ -104,6 +108,26 @@ def _fit_table(args: Namespace) -> None:
         files.write_json(args.json, rows[0] if len(rows) == 1 else rows)
     if args.plot is not None:
         law_figure.draw(fits[0][0], args.y, args.plot)
+    if all(found.parameters is None for found, _ in fits):
+        raise SystemExit(1)
+
+
+def _rows(args: Namespace, columns: list[str]) -> pd.DataFrame:
+    """The rows of a table that `fit` and `allocate` are asked about; says what was left out, and why."""
+    from recscale.laws import reading
+
+    frame, notes = reading.read(args.source)
+    frame, left = reading.usable(reading.where(frame, args.where, args.source), columns, args.source)
+    notes += left
+    if args.lowest_of is not None:
+        frame, left = reading.lowest(frame, args.lowest_of, columns, args.y, args.source)
+        notes += left
+    if args.y in frame:
+        notes += reading.units(frame, [*columns, args.y])
+        notes += reading.cautions(frame, columns, args.y, args.run)
+    for line in notes:
+        say(line)
+    return frame
 
 
 def allocate_options(parser: ArgumentParser) -> None:
@@ -123,14 +147,14 @@ def allocate_options(parser: ArgumentParser) -> None:
 
 
 def allocate(args: Namespace) -> None:
-    from recscale.laws import table as tables
     from recscale.laws.allocate import allocate_table
     from recscale.laws.allocation import text
     from recscale.report.figures import allocation as allocation_figure
 
-    frame = tables.where(tables.read(args.source), pairs(args.where, "--where"), args.source)
+    x = pairs(args.x, "--x")
+    frame = _rows(args, list(x.values()))
     found = allocate_table(
-        args.source, frame, pairs(args.x, "--x"), args.y, args.law, args.run,
+        args.source, frame, x, args.y, args.law, args.run,
         per_target=args.per_target, budgets=args.flops or (), level=args.level, delta=args.delta,
         resamples=args.resamples,
     )  # fmt: skip

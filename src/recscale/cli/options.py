@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -115,7 +116,12 @@ def of_device(parser: Any) -> None:
 def of_fit(parser: Any) -> None:
     """Which rows of a table are fitted, and how."""
     parser.add_argument("--run", metavar="COL", help="column of the run, where a run has several rows")
-    parser.add_argument("--where", metavar="COL=VALUE", help="only these rows")
+    parser.add_argument(
+        "--where", metavar="COL=VALUE", help="only these rows; also != < <= > >=, and a|b for one of them"
+    )
+    parser.add_argument(
+        "--lowest-of", metavar="COL", help="of rows that differ in it, as learning rates, the lowest --y"
+    )
     parser.add_argument("--level", type=float, default=0.9, help="of intervals (default 0.9)")
     parser.add_argument(
         "--delta", type=float, default=1e-3, help="Huber threshold (default 0.001; inf: squares)"
@@ -167,11 +173,15 @@ def memory(text: str) -> int:
 def pairs(text: str | None, what: str) -> dict[str, str]:
     """N=params,D=tokens as a mapping; a lone column or number is under ''. None has no pairs.
 
+    A name or value that has a comma or an equals sign stands in double quotes.
+
     Raises InputError, beginning with `what`, for anything else.
     """
     found: dict[str, str] = {}
-    for part in () if text is None else text.split(","):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
+    for part in () if text is None else re.findall(r'(?:"[^"]*"|[^,"])+|(?<=,)$|^$', text):
+        pieces = re.fullmatch(r'((?:"[^"]*"|[^="])*)(=?)(.*)', part, re.S)
+        assert pieces is not None  # anything matches
+        name, equals, value = (piece.strip().strip('"') for piece in pieces.groups())
         if not name or (equals and not value) or (not equals and "," in str(text)) or name in found:
             raise InputError(f"{what} {text}: is not NAME=VALUE, several joined by commas")
         found[name if equals else ""] = value if equals else name

@@ -13,7 +13,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recscale.errors import InputError
-from recscale.laws import table as tables
 from recscale.laws.allocation import Allocations, Ends, Found, Ratio, Way
 from recscale.laws.fit import MANY, fit_law
 from recscale.laws.forecast import PER_TARGET, least
@@ -22,6 +21,7 @@ from recscale.laws.forms import FORMS
 from recscale.laws.frontier import Curves, frontier, line
 from recscale.laws.intervals import draws, resample
 from recscale.laws.isoflop import REACH, SIZES, isoflops, minima
+from recscale.laws.reading import numbers
 from recscale.laws.result import Fit, Status
 from recscale.laws.solver import Runs
 
@@ -290,8 +290,8 @@ def allocate_table(
         raise InputError("--x: give N=COLUMN and D=COLUMN or C=COLUMN (FLOPs), or all three")
     if not 0 < options.get("level", 0.9) < 1 or not options.get("delta", 1.0) > 0:
         raise InputError("need 0 < level < 1, delta > 0")
-    columns = {axis: tables.numbers(frame, column, path, positive=True) for axis, column in x.items()}
-    values = tables.numbers(frame, y, path, positive=False)
+    columns = {axis: numbers(frame, column, path, positive=True) for axis, column in x.items()}
+    values = numbers(frame, y, path, positive=False)
     if run is not None and run not in frame:
         raise InputError(f"{path}: has no column {run}; it has {', '.join(map(str, frame.columns[:30]))}")
     runs = None if run is None else frame[run].astype(str).to_numpy()

@@ -15,8 +15,9 @@ import pandas as pd
 
 from recscale.errors import InputError
 from recscale.laws.fit import fit_law
-from recscale.laws.form import Array, Form
+from recscale.laws.form import Form
 from recscale.laws.forms import FORMS, POWER_CONSTANT
+from recscale.laws.reading import numbers
 from recscale.laws.result import Fit
 
 
@@ -35,39 +36,6 @@ class Asked:
     level: float = 0.9
     delta: float = 1e-3
     resamples: int = 1000
-
-
-def read(path: Path) -> pd.DataFrame:
-    """A CSV or Parquet table. Raises InputError, one line, for anything else."""
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except (ValueError, OSError) as error:  # also pandas' and pyarrow's own
-        kind = "Parquet" if path.suffix == ".parquet" else "CSV"
-        raise InputError(f"{path}: is not {kind}: {' '.join(str(error).split())[:100]}") from error
-    if frame.empty:
-        raise InputError(f"{path}: has no rows")
-    return frame
-
-
-def where(frame: pd.DataFrame, wanted: Mapping[str, str], path: Path) -> pd.DataFrame:
-    """The rows whose columns have these values. Raises InputError where none has."""
-    for column, value in wanted.items():
-        if column not in frame:
-            raise InputError(
-                f"{path}: has no column {column}; it has {', '.join(map(str, frame.columns[:30]))}"
-            )
-        cells = frame[column]
-        same = cells.astype(str) == value
-        if pd.api.types.is_numeric_dtype(cells):
-            same |= cells == pd.to_numeric(value, errors="coerce")
-        if not same.any():
-            raise InputError(
-                f"{path}: no row has {column}={value}; there is {', '.join(map(str, cells.unique()[:10]))}"
-            )
-        frame = frame[same]
-    return frame.reset_index(drop=True)
 
 
 def forms_of(law: str, axes: Sequence[str]) -> list[Form]:
@@ -94,19 +62,6 @@ def _fits(form: Form, axes: Sequence[str]) -> bool:
     return len(axes) == 1 if len(form.axes) == 1 else set(axes) == set(form.axes)
 
 
-def numbers(frame: pd.DataFrame, column: str, path: Path, positive: bool) -> Array:
-    """A column as numbers. Raises InputError naming the first row that is none (or is not positive)."""
-    if column not in frame:
-        raise InputError(f"{path}: has no column {column}; it has {', '.join(map(str, frame.columns[:30]))}")
-    values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
-    bad = ~(np.isfinite(values) & (values > 0)) if positive else np.isnan(values) & frame[column].notna()
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        kind = "a positive number" if positive else "a number"
-        raise InputError(f"{path}: row {row + 1}: {column} is {frame[column].iloc[row]!s}, not {kind}")
-    return np.asarray(values)
-
-
 def fit_table(path: Path, frame: pd.DataFrame, form: Form, asked: Asked) -> Fit:
     """Fit one form to a table. Raises InputError for columns and options that it cannot be fitted to."""
     one = len(form.axes) == 1
@@ -118,6 +73,9 @@ def fit_table(path: Path, frame: pd.DataFrame, form: Form, asked: Asked) -> Fit:
         raise InputError(
             f"{path}: has no column {asked.run}; it has {', '.join(map(str, frame.columns[:30]))}"
         )
+    for axis in ("N", "D") if not one and not asked.fixed else ():
+        if axis in x and len(np.unique(x[axis])) == 1:
+            raise InputError(f"{path}: has one {columns[axis]} alone: a law of it needs several")
     held = {}
     for axis, text in asked.hold_out.items():
         place = form.axes[0] if axis == "" or (one and axis in (name, column)) else axis

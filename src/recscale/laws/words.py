@@ -52,12 +52,15 @@ def summary(fit: Fit) -> str:
 def paragraph(fit: Fit) -> str:
     """What a terminal shows of a fit: a line a constant, then what the runs say of it."""
     lines = [f"{fit.law}: {fit.shape.formula}   ({fit.shape.source})", f"{fit.status}: {fit.meaning}"]
+    places = _places(fit) if fit.parameters else {}
     for parameter in fit.shape.parameters if fit.parameters else ():
         value, ends = (fit.parameters or {})[parameter.name], fit.intervals[parameter.name]
         place = _place(value, *ends)
         within = "given" if parameter.name in fit.fixed else f"[{', '.join(_ends(ends, place))}]"
-        lines.append(f"  {parameter.name:<7} {_number(value, place):>10}  {within:<26} {parameter.meaning}")
+        number = f"{value:g}" if parameter.name in fit.fixed else _number(value, places[parameter.name])
+        lines.append(f"  {parameter.name:<7} {number:>10}  {within:<26} {parameter.meaning}")
     left = f", {len(fit.points_left_out)} left out" if fit.points_left_out else ""
+    left += f" ({fit.points_left_out[0]['reason']})" if fit.points_left_out else ""
     far = f", {len(fit.outliers)} far from the curve" if fit.outliers else ""
     lines.append(f"{len(fit.points_used)} runs{left}{far}")
     if fit.share_of_starts is not None:

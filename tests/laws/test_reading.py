@@ -1,0 +1,161 @@
+"""Tables that people have: each gives the law of the plain table, and says what it left out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_table import folder, recscale  # noqa: F401
+
+from recscale.errors import InputError
+from recscale.laws import reading
+from recscale.laws.result import Fit
+
+LAW = ("--law", "hoffmann_tied", "--x", "N=params,D=tokens", "--y", "loss", "--resamples", "20")
+
+
+@pytest.fixture(scope="module")
+def runs():
+    n, d = (part.ravel() for part in np.meshgrid(np.geomspace(1e7, 1e9, 4), np.geomspace(1e9, 1e11, 4)))
+    loss = (1.8 + 480 / n**0.36 + 2100 / d**0.36) * np.exp(
+        0.002 * np.random.default_rng(0).standard_normal(16)
+    )
+    return pd.DataFrame({"params": n.round(), "tokens": d.round(), "loss": loss.round(6)})
+
+
+@pytest.fixture
+def law(monkeypatch, capsys, tmp_path):
+    """Fit a table: its constants, and what was said."""
+
+    def fitted(path, *more):
+        code, out, err = recscale(
+            monkeypatch, capsys, "fit", path, *LAW, "--json", tmp_path / "l.json", *more
+        )
+        assert (code, err) == (0, "")
+        return Fit.read(tmp_path / "l.json").parameters, out
+
+    return fitted
+
+
+@pytest.fixture
+def plain(runs, law, tmp_path):
+    runs.to_csv(tmp_path / "plain.csv", index=False)
+    return law(tmp_path / "plain.csv")[0]
+
+
+def human(value):
+    return f"{value / 1e9:.9g}B" if value >= 1e9 else f"{value / 1e6:.9g}M"
+
+
+WRITERS = {
+    "a.tsv": lambda runs, path: runs.to_csv(path, index=False, sep="\t"),
+    "tabs.csv": lambda runs, path: runs.to_csv(path, index=False, sep="\t"),
+    "b.jsonl": lambda runs, path: runs.to_json(path, orient="records", lines=True, double_precision=15),
+    "c.pq": lambda runs, path: runs.to_parquet(path),
+    "semi.csv": lambda runs, path: runs.to_csv(path, index=False, sep=";", decimal=","),
+    "units.csv": lambda runs, path: runs.assign(
+        params=runs["params"].map(human), tokens=runs["tokens"].map("{:,.0f}".format)
+    ).to_csv(path, index=False),
+    "crashed.csv": lambda runs, path: pd.concat(
+        [runs, pd.DataFrame({"params": [None], "tokens": [5.0], "loss": [None]})]
+    ).to_csv(path, index=False),
+    "twice.csv": lambda runs, path: pd.concat([runs, runs.head(5)]).to_csv(path, index=False),
+    "bom.csv": lambda runs, path: runs.to_csv(path, index=False, encoding="utf-8-sig"),
+}
+SAID = {
+    "units.csv": "params: 10M is read as 1e+07",
+    "crashed.csv": "left out, without params: 1 rows",
+    "twice.csv": "the same as another row in every column, counted once: 5 rows",
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_table_however_it_is_written(name, runs, law, plain, tmp_path):
+    WRITERS[name](runs, tmp_path / name)
+    found, said = law(tmp_path / name)
+    assert found == pytest.approx(plain, rel=1e-6)
+    assert SAID.get(name, "converged") in said
+
+
+def test_rates_taken_for_seeds_are_told_and_the_lowest_can_be_kept(runs, law, plain, tmp_path):
+    worse = runs.assign(lr=0.3, loss=runs["loss"] * 1.05)
+    pd.concat([worse, runs.assign(lr=0.1)]).to_csv(tmp_path / "lr.csv", index=False)
+    _, said = law(tmp_path / "lr.csv")
+    assert "rows of one place differ in lr and are taken for seeds; --lowest-of lr" in said
+    found, said = law(tmp_path / "lr.csv", "--lowest-of", "lr")
+    assert found == pytest.approx(plain, rel=1e-6)
+    assert "warning" not in said
+    assert "not the lowest loss of lr at their place: 16 rows" in said
+
+
+def test_a_column_that_matters_and_is_not_fitted_is_named(runs, monkeypatch, capsys, tmp_path):
+    runs.to_csv(tmp_path / "r.csv", index=False)
+    more = ("--law", "power_constant", "--x", "params", "--y", "loss", "--resamples", "20")
+    _, out, _ = recscale(monkeypatch, capsys, "fit", tmp_path / "r.csv", *more)
+    assert "warning: rows of one place differ in tokens, which the law does not know" in out
+
+
+def test_columns_whose_names_have_signs(runs, plain, monkeypatch, capsys, tmp_path):
+    names = {"params": "Params (M), all", "tokens": "tokens=seen", "loss": "eval/loss, c4"}
+    runs.rename(columns=names).to_csv(tmp_path / "n.csv", index=False)
+    quoted = ("--x", 'N="Params (M), all",D="tokens=seen"', "--y", "eval/loss, c4", "--resamples", "20")
+    more = ("--law", "hoffmann_tied", *quoted, "--json", tmp_path / "n.json")
+    assert recscale(monkeypatch, capsys, "fit", tmp_path / "n.csv", *more)[0] == 0
+    assert Fit.read(tmp_path / "n.json").parameters == pytest.approx(plain, rel=1e-6)
+
+
+def test_conditions(tmp_path):
+    frame = pd.DataFrame(
+        {"a": [1, 2, 3, 4], "b": ["x", "y", "x", "z"], "a,b": [1, 1, 2, 2]}, index=[1, 2, 3, 4]
+    )
+
+    def left(text):
+        return list(reading.where(frame, text, tmp_path).index)
+
+    assert left(None) == [1, 2, 3, 4]
+    assert left("a=2") == left("a=2.0") == [2]
+    assert left("b=x") == [1, 3]
+    assert left("b=x|z,a>1") == [3, 4]
+    assert left("b!=x") == [2, 4]
+    assert left("a<=2") == [1, 2]
+    assert left("a<2") == [1]
+    assert left("a>=3") == [3, 4]
+    assert left('"a,b"=2') == [3, 4]
+    for text, why in (("a", "is not COLUMN=VALUE"), ("c=1", "has no column c"), ("a>9", "no row has a>9"),
+                      ("a>x", "x is not a number")):  # fmt: skip
+        with pytest.raises(InputError, match=why):
+            left(text)
+
+
+def test_a_row_is_named_by_its_place_in_the_file(runs, monkeypatch, capsys, tmp_path):
+    odd = runs.assign(half=[0] * 8 + [1] * 8, tokens=runs["tokens"].astype(object))
+    odd.loc[11, "tokens"] = "?"
+    odd.to_csv(tmp_path / "odd.csv", index=False)
+    code, _, err = recscale(monkeypatch, capsys, "fit", tmp_path / "odd.csv", *LAW, "--where", "half=1")
+    assert (code, "row 12: tokens is ?, not a positive number" in err) == (2, True)
+
+
+def test_one_size_alone_is_no_law_of_sizes(runs, monkeypatch, capsys, tmp_path):
+    runs.assign(params=1e7).to_csv(tmp_path / "one.csv", index=False)
+    code, _, err = recscale(monkeypatch, capsys, "fit", tmp_path / "one.csv", *LAW)
+    assert (code, "has one params alone: a law of it needs several" in err) == (2, True)
+
+
+def test_nothing_fitted_is_exit_code_1_with_the_reason(monkeypatch, capsys, tmp_path):
+    pd.DataFrame({"x": [1, 2, 3, 4], "y": [-4, -3, -2, -1]}).to_csv(tmp_path / "n.csv", index=False)
+    more = ("--law", "saturating_power", "--x", "x", "--y", "y")
+    code, out, _ = recscale(monkeypatch, capsys, "fit", tmp_path / "n.csv", *more)
+    assert code == 1
+    assert "4 left out (loss is -4, not positive)" in out
+
+
+def test_printed_constants_give_the_curve(runs, law, tmp_path):
+    noisy = runs.assign(loss=runs["loss"] * np.exp(0.03 * np.random.default_rng(1).standard_normal(16)))
+    noisy.to_csv(tmp_path / "noisy.csv", index=False)
+    exact, said = law(tmp_path / "noisy.csv")
+    rows = [line.split() for line in said.splitlines() if line.startswith("  ")]
+    printed = {name: float(value) for name, value, *_ in rows}
+
+    def curve(p):
+        return p["E"] + p["A"] / runs["params"] ** p["alpha"] + p["B"] / runs["tokens"] ** p["alpha"]
+
+    assert set(printed) == set(exact)
+    assert (abs(curve(printed) / curve(exact) - 1)).max() < 1e-3
