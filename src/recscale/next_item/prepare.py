@@ -67,6 +67,7 @@ WAYS_ON = {  # what to do where this is the reason for most of the rows that are
     NOT_OF_OUR_DAYS: "their unit was guessed: say time_unit: s (taken as they stand), time_unit: none (the "
     "rows of a user are in order of time) or time_format (strptime)",
     "timestamp_is_none": "say time_format (strptime), or time_unit: none where rows of a user are in order",
+    "rating_is_not_a_number": "leave rating out of columns where it is no number",
     "not_utf8": "legal is UTF-8 (iconv -f LATIN1 -t UTF-8 < FILE > NEW)",
     "broken_quotes": "say quote: backslash where a quote inside of quotes stands behind one, quote: none "
     "where quotes mean nothing",
