@@ -455,3 +455,11 @@ def test_a_run_takes_the_memory_that_is_planned(size, precision, ml_1m_dir, tmp_
     print(f"{run.size}, {precision}: {point['seconds']:.1f} s, estimate {time:.2f} of it")
     print(f"peak {point['peak_memory_bytes'] / 2**20:.0f} MiB, estimate {memory:.2f} of it")
     assert 0.75 < memory < 1.25
+
+
+@pytest.mark.parametrize(
+    ("load", "cores", "threads", "told"),
+    [(0.2, 2, 1, False), (1.9, 2, 1, True), (1.0, 2, 2, True), (3.0, 16, 8, False)],
+)
+def test_a_busy_machine_is_told(load, cores, threads, told):
+    assert (here.busy(load, cores, threads) is not None) == told

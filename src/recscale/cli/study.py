@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -143,6 +144,7 @@ def plan(args: Namespace) -> None:
     entry = entry_of(it.study, args.datasets)
     timed = any(run.sample.data_axis == "time" for run in it.study.runs.values())
     data = plan.counts(it.study.dataset, it.results / "data" / it.study.dataset, entry, timed)
+    load = os.getloadavg()[0]  # before the measurement adds to it
     device = here.device(args.device, args.threads)
     by_hand = {key: getattr(args, key) for key in ("precision", "recompute") if getattr(args, key)}
     how = devices.computed(device, args.devices, args.threads, by_hand)
@@ -150,6 +152,9 @@ def plan(args: Namespace) -> None:
     if args.json is not None:
         files.write_json(args.json, rows)
     say(plan.text(rows, plan.tasks(it.study, data, device, how), device, how))
+    busy = here.busy(load, os.cpu_count() or 1, args.threads) if device.name == "here" else None
+    if busy is not None:
+        say(busy)
 
 
 def doctor_options(parser: ArgumentParser) -> None:

@@ -28,6 +28,15 @@ WINDOWS, POSITIONS = 32, 50  # of the block that `here` measures
 CALL = 6  # additions of eight numbers take as long as one operation and its gradient
 
 
+def busy(load: float, cores: int, threads: int) -> str | None:
+    """What to say where other programs take the cores that `threads` threads need, by the load."""
+    if cores - load >= threads - 0.5:
+        return None
+    return (
+        f"this machine is busy ({load:.1f} programs on {cores} cores): the times are longer than without them"
+    )
+
+
 def here(threads: int, seconds: float = 0.03) -> Device:
     """This machine: medians over `seconds` of each rate, or twice; two seconds in all.
 
