@@ -159,3 +159,21 @@ def test_printed_constants_give_the_curve(runs, law, tmp_path):
 
     assert set(printed) == set(exact)
     assert (abs(curve(printed) / curve(exact) - 1)).max() < 1e-3
+
+
+@pytest.mark.parametrize(("kind", "made"), [("pdf", {"f.pdf", "f.csv"}), ("svg", {"f.svg", "f.csv"})])
+def test_a_figure_as_pdf_or_svg_alone(runs, law, tmp_path, kind, made):
+    runs.to_csv(tmp_path / "r.csv", index=False)
+    law(tmp_path / "r.csv", "--plot", tmp_path / f"f.{kind}")
+    assert {path.name for path in tmp_path.iterdir()} == made | {"r.csv", "l.json"}
+    assert (tmp_path / f"f.{kind}").stat().st_size > 1000
+
+
+def test_what_is_read_is_not_written_over(runs, monkeypatch, capsys, tmp_path):
+    runs.to_csv(tmp_path / "r.csv", index=False)
+    before = (tmp_path / "r.csv").read_bytes()
+    for more in (("--plot", tmp_path / "r.png"), ("--json", tmp_path / "r.csv")):
+        code, _, err = recscale(monkeypatch, capsys, "fit", tmp_path / "r.csv", *LAW, *more)
+        assert (code, "r.csv: is the table that is read" in err) == (2, True)
+    assert (tmp_path / "r.csv").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]

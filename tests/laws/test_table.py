@@ -163,7 +163,7 @@ def test_one_figure_draws_one_law_and_without_one_the_runs(folder, monkeypatch, 
         (("--hold-out", "D=1"), "--hold-out D: is not one of N"),
         (("--hold-out", "99"), "leaves none to fit"),
         (("--resamples", "1"), "--resamples: 1 is below 20"),
-        (("--plot", "a.jpg"), "a.jpg does not end with .png"),
+        (("--plot", "a.jpg"), "a.jpg does not end with .png, .pdf or .svg"),
         (("--fix", "E=1,A=2,alpha=0.3"), "there is nothing to fit"),
     ],
 )

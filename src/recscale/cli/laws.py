@@ -116,6 +116,10 @@ def _rows(args: Namespace, columns: list[str]) -> pd.DataFrame:
     """The rows of a table that `fit` and `allocate` are asked about; says what was left out, and why."""
     from recscale.laws import reading
 
+    written = [] if args.plot is None else [args.plot, *map(args.plot.with_suffix, (".csv", ".pdf"))]
+    for path in [*written, *([args.json] if args.json is not None else [])]:
+        if path.resolve() == args.source.resolve():
+            raise InputError(f"{path}: is the table that is read; name another file to write")
     frame, notes = reading.read(args.source)
     frame, left = reading.usable(reading.where(frame, args.where, args.source), columns, args.source)
     notes += left

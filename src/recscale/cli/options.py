@@ -105,7 +105,9 @@ def of_json(parser: Any, text: str) -> None:
 
 
 def of_plot(parser: Any) -> None:
-    parser.add_argument("--plot", type=png, help="writes: PNG; PDF and CSV beside it")
+    parser.add_argument(
+        "--plot", type=picture, help="writes: PNG (and PDF beside it), PDF or SVG; and its CSV"
+    )
 
 
 def of_device(parser: Any) -> None:
@@ -157,9 +159,9 @@ def amount(text: str) -> float:
     return value
 
 
-def png(text: str) -> Path:
-    if not text.endswith(".png"):
-        raise argparse.ArgumentTypeError(f"{text} does not end with .png")
+def picture(text: str) -> Path:
+    if not text.endswith((".png", ".pdf", ".svg")):
+        raise argparse.ArgumentTypeError(f"{text} does not end with .png, .pdf or .svg")
     return Path(text)
 
 

@@ -20,13 +20,16 @@ STYLE: dict[Any, Any] = {
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # one a law
 
 
+DATES = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+
+
 def save(figure: Figure, table: pd.DataFrame, out: Path) -> None:
-    """Write a figure to `out`, a .png path, with the .pdf and the table as .csv beside it."""
+    """Write a figure to `out`, .png (with the .pdf beside it), .pdf or .svg, and the table as .csv."""
     FigureCanvasAgg(figure)
-    with atomic(out) as part:
-        figure.savefig(part, format="png")
-    with atomic(out.with_suffix(".pdf")) as part:
-        # Without its date the same tables give the same bytes.
-        figure.savefig(part, format="pdf", metadata={"CreationDate": None})
+    kinds = [".png", ".pdf"] if out.suffix == ".png" else [out.suffix]
+    for kind in kinds:
+        with atomic(out.with_suffix(kind)) as part:
+            # Without its date the same tables give the same bytes.
+            figure.savefig(part, format=kind[1:], metadata=DATES.get(kind))
     with atomic(out.with_suffix(".csv")) as part:
         table.to_csv(part, index=False)
