@@ -1,5 +1,6 @@
 """Real MovieLens-1M for the tests that need it: fetched once, as a user's first run would."""
 
+import fcntl
 import json
 import os
 import signal
@@ -33,7 +34,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def ml_1m_log():
     """The log of MovieLens-1M; its archive is kept in raw/ for the next time."""
     entry = yaml.safe_load((REPO / "config/datasets.yaml").read_text())["ml-1m"]
-    return log_of_source(entry, fetch("ml-1m", entry, REPO / "raw", print))
+    (REPO / "raw").mkdir(exist_ok=True)
+    with (REPO / "raw/.tests.lock").open("w") as lock:  # tests run in several processes: one downloads
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        record = fetch("ml-1m", entry, REPO / "raw", print)
+    return log_of_source(entry, record)
 
 
 def log_of_source(entry, record):
