@@ -485,3 +485,14 @@ def test_day_and_month_may_be_told_apart_in_the_file_before_alone(tmp_path):
     one = file(tmp_path, "user_id,item_id,date\n1,a,13/01/2021\n1,b,14/01/2021\n", "a")
     two = file(tmp_path, "user_id,item_id,date\n1,d,02/02/2021\n1,c,01/02/2021\n", "b")
     assert histories([one, two]) == {"1": ["a", "b", "c", "d"]}
+
+
+def test_an_empty_member_that_is_named_is_refused(tmp_path):
+    path = file(tmp_path, zipped({"a.csv": CSV, "b.csv": ""}), "log.zip")
+    columns = {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}
+    source = {"format": {"header": True, "columns": columns}}
+    source["files"] = [{"file": str(path), "members": ["a.csv", "b.csv"]}]
+    with pytest.raises(
+        InputError, match=r"b\.csv: is not a readable interaction log: it has no interactions"
+    ):
+        histories([path], source=source)

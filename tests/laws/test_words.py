@@ -125,7 +125,7 @@ def test_a_constant_below_what_its_interval_supports_still_has_a_digit():
     wide = replace(
         found, parameters=found.parameters | {"E": 0.21}, intervals=found.intervals | {"E": [0.0, 8.0]}
     )
-    assert re.search(r"E +0\.2", paragraph(wide))  # not 0, and as many digits as give the curve
+    assert re.search(r"E +0\.21 ", paragraph(wide))  # not 0, and as many digits as give the curve
 
 
 @pytest.mark.parametrize(("key", "value"), [("form", "cubic"), ("status", "fine")])

@@ -30,8 +30,7 @@ BLOCK = 2**25  # bytes of text parsed at a time
 class Member:
     """A file or archive member of a log: its path, its entry, how it is written.
 
-    judged: whether its unit of time was guessed; part: whether it is one of several of its entry, as in a
-    folder, of which some may be empty.
+    judged: whether its unit of time was guessed; part: whether it is a file of a folder, which may be empty.
     """
 
     path: Path
@@ -70,8 +69,7 @@ class Log:
     def members(self) -> Iterator[Member]:
         """Every file or archive member, in order. Raises InputError."""
         for path, file in zip(self.paths, self.source["files"], strict=False):
-            found = list(raw.members(path, file.get("members")))
-            for one, member in found:
+            for one, member in raw.members(path, file.get("members")):
                 form = dict(self.source["format"])
                 own = {key: file[key] for key in TIME_KEYS if key in file}
                 if len(own) > 1:
@@ -80,7 +78,7 @@ class Log:
                     form = {k: v for k, v in form.items() if k not in TIME_KEYS} | own
                 if self.guessed and not own:
                     form |= formats.time_of(one, member, form, self.source["format"])
-                yield Member(one, member, file, form, self.guessed and not own, len(found) > 1)
+                yield Member(one, member, file, form, self.guessed and not own, one != path)
 
     def bytes(self) -> int:
         """About how many bytes of text it has; what is compressed is taken to be a tenth of it."""
