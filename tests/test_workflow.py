@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from conftest import REPO
+from recscale.laws.names import LAW_RECIPE
 
 PARTS = ("Snakefile", "workflow", "profiles", "slurm", "config", "src", "envs")
 ENV = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
@@ -290,6 +291,28 @@ def test_published_figures_are_drawn_and_restored_points_trained_by_nobody(proje
     assert "5 of 6 runs, 0 of them new" in said
     assert "laws: not published, not fitted yet" in said
     assert not (published / "laws").exists()  # they were of five runs, the study has six
+
+
+def test_a_flat_law_is_written_drawn_and_published(project):
+    """Runs of one and the same loss: no law, and nothing that stops the workflow."""
+    results, published = project / "results/tiny", project / "results/published/tiny"
+    for path in results.glob("runs/*/metrics.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"test_loss": 7.25}))
+    done = snakemake(project, "--forcerun", "collect")
+    assert done.returncode == 0, done.stdout + done.stderr
+    law = json.loads((results / "laws/loss_vs_N.json").read_text())
+    assert (law["status"], law["parameters"], law["recipe"]) == ("flat", None, LAW_RECIPE)
+    assert "loss_vs_N: flat. The measured value does not change" in (results / "laws/laws.csv").read_text()
+    assert (results / "figures/fit_loss_vs_N.csv").stat().st_mtime > path.stat().st_mtime
+    assert "5 of 5 runs" in recscale(project, "publish", "tiny")
+    assert json.loads((published / "laws/loss_vs_N.json").read_text()) == law
+
+
+def test_another_recipe_of_laws_fits_them_again_and_trains_nothing(project):
+    rules = project / "workflow/rules/laws.smk"
+    rules.write_text(rules.read_text().replace("recipe=LAW_RECIPE", "recipe=99"))
+    assert planned(project)["fit"] == 1
+    assert not {"collect", "train"} & set(planned(project))
 
 
 def long(project, finished, epochs, seeds=(1, 2, 3)):

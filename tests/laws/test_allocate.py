@@ -90,7 +90,7 @@ def test_intervals_are_by_run_never_by_checkpoint(curves):
     alone = allocate(x, loss, form=HOFFMANN_TIED, budgets=AT, resamples=200)
     widths = [np.ptp(by_name(found)["parametric"].n_intervals[0]) for found in (many, alone)]
     assert widths[1] < 0.5 * widths[0]
-    counts = draws(run, 50, np.random.default_rng(0))
+    counts = draws(14, 50, np.random.default_rng(0))
     assert counts.shape == (50, 14)
     assert (counts.sum(1) == 14).all()
 

@@ -74,7 +74,7 @@ def test_the_exponent_of_frontier_and_valleys(design, law):
         else:
             x, loss, run = ladder(law, number, 25, 0.002, draw)
         one = curves(x, loss, run)
-        counts = draws(run, 300, np.random.default_rng(draw))
+        counts = draws(int(run.max()) + 1, 300, np.random.default_rng(draw))
         counts = np.concatenate([np.ones((1, counts.shape[1])), counts])
         seen, parts = frontier(one, counts > 0), isoflops(one, 0.9)
         log_c = np.array([part.log_c for part in parts])

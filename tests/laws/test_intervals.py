@@ -61,12 +61,48 @@ def test_few_runs_with_many_rows_take_the_profile():
     assert found.interval_method.startswith("profile")
 
 
+def test_a_run_counts_once_however_many_rows_it_has():
+    """The same six rows, and each of them twenty times or as often as chance has it."""
+    x = np.geomspace(768, 98304, 6)
+    once = fit(x, noisy(x), groups=np.arange(6))
+    for often in (np.full(6, 20), np.array([1, 30, 2, 7, 1, 90])):
+        run = np.repeat(np.arange(6), often)
+        again = fit(x[run], noisy(x)[run], groups=run)
+        assert again.status is once.status is Status.CONVERGED
+        assert again.parameters == pytest.approx(once.parameters, rel=1e-6)
+        assert again.sigma == pytest.approx(once.sigma, rel=1e-6)
+        for name, ends in once.intervals.items():
+            assert again.intervals[name] == pytest.approx(ends, rel=1e-4)
+
+
+def test_as_many_runs_as_constants_bound_nothing():
+    run = np.repeat(np.arange(3), 20)
+    x = np.geomspace(1e3, 1e5, 60)
+    found = fit(x, noisy(x), groups=run)
+    assert found.status is Status.TOO_FEW_RUNS
+    assert set(map(tuple, found.intervals.values())) == {(None, None)}
+    assert fit(x, noisy(x)).status is Status.CONVERGED
+
+
+def test_a_table_of_many_rows_is_fitted_as_on_some_of_them(monkeypatch):
+    """Twelve curves of 2,000 rows: starts on some rows, the optimum on all."""
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1e3, 1e6, 24_000)
+    run = rng.permutation(np.repeat(np.arange(12), 2000))
+    y = noisy(x, seed=1)
+    some = fit(x, y, groups=run, resamples=40)
+    runs = Runs.of(SATURATING_POWER, np.log(x)[None], y, some.delta, None, run)
+    every = solver.solve(SATURATING_POWER.starts(runs.log_x[:, ::100], y[::100]), runs)
+    best = SATURATING_POWER.named(every[0][[every[1].argmin()]])[0]
+    assert list(some.parameters.values()) == pytest.approx(best, rel=1e-6)
+
+
 def test_degenerate_resamples_are_counted():
     """Three distinct x of eleven rows: many resamples have fewer than three."""
     x = np.r_[np.full(9, 1e3), 1e4, 1e5]
     runs = Runs.of(SATURATING_POWER, np.log(x)[None], noisy(x), 1e-3)
     best = solver.best(runs, SATURATING_POWER.starts(runs.log_x, noisy(x)))
-    _, degenerate = intervals.resample(best.theta, runs, np.arange(11), 2000, np.random.default_rng(0))
+    _, degenerate = intervals.resample(best.theta, runs, 2000, np.random.default_rng(0))
     # A single run is missing from a resample with probability (10/11)^11.
     missing = (10 / 11) ** 11
     assert degenerate.mean() >= 2 * missing - missing**2 - 0.05

@@ -46,7 +46,7 @@ def planted_fit(**changes) -> Fit:
         "intervals": {"E": [5.16, 5.25], "X0": [900.0, 4400.0], "alpha": [0.24, 0.38]},
         "points_used": [],
         "points_left_out": [],
-        "held_out": [{"error": 0.004}, {"error": 0.008}],
+        "held_out": [{"error": 0.004, "baseline_error": 0.02}, {"error": 0.008, "baseline_error": 0.05}],
         "status": Status.CONVERGED,
         "parameters": {"E": 5.2123, "X0": 1912.3, "alpha": 0.3123},
     }
@@ -56,7 +56,11 @@ def planted_fit(**changes) -> Fit:
 def test_summary_prints_what_the_intervals_support():
     assert summary(planted_fit()) == (
         "loss_vs_N: L = 5.21 + (1.9e3/N)^0.31, alpha 0.31 [0.24, 0.38] (90 %, profile), converged; "
-        "held out 2 sizes, largest error 0.8 %"
+        "held out 2 sizes, largest error 0.8 % (largest fitted point: 5 %)"
+    )
+    worse = [{"error": 0.03, "baseline_error": 0.02}]
+    assert summary(planted_fit(held_out=worse)).endswith(
+        "largest error 3 % (largest fitted point: 2 %); no better than that guess"
     )
     wide = {"E": [None, 6.0], "X0": [900.0, None], "alpha": [0.1, 1.2]}
     assert summary(planted_fit(intervals=wide, held_out=[])) == (

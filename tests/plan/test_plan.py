@@ -56,7 +56,7 @@ def trainer(run, n_items, folder, how):
 def test_parameters_are_the_models(shape):
     (row,) = plan.plan(
         study.Study("s", "", "x", {"r": run_of("x", shape[0], shape[1], 0.1, n_heads=shape[2])}, {}, ()),
-        cost.Counts(100, 1000, 9000), REPO / "none", H100, devices.computed(H100, 1, 1, {}),
+        cost.Counts(100, 1000, 9000), REPO / "none", [H100], devices.computed(H100, 1, 1, {}),
     )  # fmt: skip
     model = Decoder(1000, *shape, 50)
     assert (row["N"], row["parameters"]) == tuple(model.counts().values())
@@ -283,7 +283,7 @@ def test_devices_and_their_memory():
         here.device("H1000", 1)
     huge = study.Study("s", "", "x", {"r": run_of("x", 200, 4800, 1e-4, n_heads=24)}, {}, ())
     how = devices.computed(H100, 1, 1, {})
-    rows = plan.plan(huge, SMALL, REPO / "none", H100, how)
+    rows = plan.plan(huge, SMALL, REPO / "none", [H100], how)
     assert "! more than the 75 GiB of H100" in plan.text(rows, [], H100, how)
 
 
@@ -312,7 +312,7 @@ def test_the_verb(name, tmp_path):
         assert "device hours on 1 x A100-80GB in bfloat16" in done.stdout
         rows = json.loads((tmp_path / "rows.json").read_text())
         assert [row["run"] for row in rows] == list(runs)
-        assert list(rows[0]) == ["run", "N", "parameters", "D", "C", "minutes", "GiB", "measured"]
+        assert list(rows[0]) == ["run", "N", "parameters", "D", "C", "minutes", "GiB", "by_round", "measured"]
 
 
 def test_done_runs_show_what_they_took_and_are_not_to_do(small_data, tmp_path):
@@ -323,7 +323,7 @@ def test_done_runs_show_what_they_took_and_are_not_to_do(small_data, tmp_path):
     content = study.Study("s", "", "made-up", runs, {}, ())
     how = devices.computed(H100, 2, 1, {})
     data = plan.counts("made-up", small_data, {})
-    rows = plan.plan(content, data, tmp_path / "runs", H100, how)
+    rows = plan.plan(content, data, tmp_path / "runs", [H100], how)
     point = json.loads((tmp_path / "runs/a/metrics.json").read_text())
     assert [row["measured"] for row in rows] == [point["seconds"] / 60, None, None]
     assert {key: rows[0][key] for key in ("N", "C")} == {key: point[key] for key in ("N", "C")}
@@ -463,3 +463,25 @@ def test_a_run_takes_the_memory_that_is_planned(size, precision, ml_1m_dir, tmp_
 )
 def test_a_busy_machine_is_told(load, cores, threads, told):
     assert (here.busy(load, cores, threads) is not None) == told
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=1, max_size=6), st.integers(1, 3))
+def test_the_wall_time_is_that_of_a_schedule_longest_first(minutes, at_once):
+    """Minute by minute, as a scheduler that always starts the longest of those that wait."""
+    free, waiting = [0.0] * at_once, sorted(minutes)
+    while waiting:
+        k = free.index(min(free))
+        free[k] += waiting.pop()
+    assert plan.wall(minutes, at_once) == pytest.approx(max(free))
+    assert max(sum(minutes) / at_once, max(minutes)) <= plan.wall(minutes, at_once) + 1e-9
+
+
+def test_a_plan_of_this_machine_says_median_spread_and_wall_time():
+    rows = [
+        {"by_round": [10.0, 12.0, 20.0], "measured": None},
+        {"by_round": [1.0, 1.0, 1.0], "measured": 3.0},
+    ]
+    assert plan.wall_text(rows, 4, 2) == (
+        "done in about 12 min on 4 cores, 2 at a time (10 to 20 by 3 measurements of this machine)"
+    )
+    assert plan.wall_text(rows[1:], 4, 2) == "nothing to do"

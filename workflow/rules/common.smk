@@ -13,6 +13,7 @@ from pathlib import Path
 from recscale.cluster import attempt as attempts
 from recscale.cluster import request
 from recscale.errors import InputError
+from recscale.laws.names import LAW_RECIPE
 from recscale.plan import cost
 from recscale.study import schema, study
 from recscale.study.run import relative_cost

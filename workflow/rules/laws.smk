@@ -50,6 +50,7 @@ rule fit:
     params:
         study=STUDY_FILE,
         laws=sorted(law.text() for law in STUDY.laws.values()),
+        recipe=LAW_RECIPE,
     shell:
         "recscale fit {params.study:q} --points {input.points:q}"
         ' --out "$(dirname {output.table:q})" 2>&1 | tee {log:q}'

@@ -50,6 +50,12 @@ def fit_options(parser: ArgumentParser) -> None:
     )
     own.add_argument("--y", metavar="COL", help="column of the loss or the metric")
     own.add_argument("--hold-out", metavar="N=2,D=1", help="largest values (or 10%%) to predict")
+    own.add_argument(
+        "--unit",
+        choices=("nats", "bits", "perplexity"),
+        default="nats",
+        help="of a loss (default nats); perplexity is fitted as its logarithm",
+    )
     own.add_argument("--fix", metavar="A=1,...", help="constants that are given")
     of_fit(own)
     of_json(own, "the fit, or a list of them")
@@ -91,7 +97,9 @@ def _fit_table(args: Namespace) -> None:
         except ValueError:
             raise InputError(f"--fix {name}: {text} is not a number") from None
     wanted = [
-        tables.Asked(pairs(x, "--x"), args.y, held, args.run, given, args.level, args.delta, args.resamples)
+        tables.Asked(
+            pairs(x, "--x"), args.y, held, args.run, given, args.level, args.delta, args.resamples, args.unit
+        )
         for x in args.x
     ]
     frame = _rows(args, list(dict.fromkeys(column for one in wanted for column in one.x.values())))
@@ -102,6 +110,8 @@ def _fit_table(args: Namespace) -> None:
     ]
     if len(fits) > 1 and args.plot is not None:
         raise InputError("--plot: draws one law; name it with --law and one --x")
+    if args.unit == "perplexity":
+        say(f"{args.y} is fitted as its logarithm, the loss in nats")
     say(paragraph(fits[0][0]) if len(fits) == 1 else tables.choice_text(tables.choose(fits)))
     if args.json is not None:
         rows = [found.to_json() | {"columns": columns, "y": args.y} for found, columns in fits]

@@ -126,7 +126,7 @@ def of_fit(parser: Any) -> None:
     )
     parser.add_argument("--level", type=float, default=0.9, help="of intervals (default 0.9)")
     parser.add_argument(
-        "--delta", type=float, default=1e-3, help="Huber threshold (default 0.001; inf: squares)"
+        "--delta", type=float, help="Huber threshold (default: from the noise, 0.001 or more; inf: squares)"
     )
     parser.add_argument("--resamples", type=positive, default=1000, help="of the bootstrap (default 1000)")
 

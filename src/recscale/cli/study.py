@@ -24,6 +24,8 @@ from recscale.cli.options import (
 from recscale.errors import InputError
 from recscale.study import study
 
+MORE_ROUNDS = 2  # measurements of this machine besides the first, for the spread
+
 
 def collect_options(parser: ArgumentParser) -> None:
     parser.add_argument("study", type=Path, help="reads: the study file")
@@ -132,6 +134,10 @@ def plan_options(parser: ArgumentParser) -> None:
     of_datasets(parser)
     of_device(parser)
     of_threads(parser)
+    cores = os.cpu_count() or 1
+    parser.add_argument(
+        "--cores", type=positive, default=cores, help="that runs share here, as Snakemake's --cores (all)"
+    )
     parser.add_argument("--precision", choices=["bfloat16", "float32"], help="default: the device's best")
     parser.add_argument("--recompute", action="store_true", help="activations again in backward")
     of_json(parser, "the rows")
@@ -145,16 +151,21 @@ def plan(args: Namespace) -> None:
     timed = any(run.sample.data_axis == "time" for run in it.study.runs.values())
     data = plan.counts(it.study.dataset, it.results / "data" / it.study.dataset, entry, timed)
     load = os.getloadavg()[0]  # before the measurement adds to it
-    device = here.device(args.device, args.threads)
+    rounds = [here.device(args.device, args.threads)]
+    device = rounds[0]
+    if device.name == "here":
+        rounds += [here.device(args.device, args.threads) for _ in range(MORE_ROUNDS)]
     by_hand = {key: getattr(args, key) for key in ("precision", "recompute") if getattr(args, key)}
     how = devices.computed(device, args.devices, args.threads, by_hand)
-    rows = plan.plan(it.study, data, it.folder / "runs", device, how)
+    rows = plan.plan(it.study, data, it.folder / "runs", rounds, how)
     if args.json is not None:
         files.write_json(args.json, rows)
     say(plan.text(rows, plan.tasks(it.study, data, device, how), device, how))
-    busy = here.busy(load, os.cpu_count() or 1, args.threads) if device.name == "here" else None
-    if busy is not None:
-        say(busy)
+    if device.name == "here":
+        say(plan.wall_text(rows, args.cores, args.threads))
+        busy = here.busy(load, os.cpu_count() or 1, min(args.cores, os.cpu_count() or 1))
+        if busy is not None:
+            say(busy)
 
 
 def doctor_options(parser: ArgumentParser) -> None:

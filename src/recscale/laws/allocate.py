@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recscale.errors import InputError
 from recscale.laws.allocation import Allocations, Ends, Found, Ratio, Way
 from recscale.laws.fit import MANY, fit_law
-from recscale.laws.forecast import PER_TARGET, least
+from recscale.laws.forecast import PER_TARGET, least, refits
 from recscale.laws.form import Array, Form
 from recscale.laws.forms import FORMS
 from recscale.laws.frontier import Curves, frontier, line
@@ -23,7 +23,6 @@ from recscale.laws.intervals import draws, resample
 from recscale.laws.isoflop import REACH, SIZES, isoflops, minima
 from recscale.laws.reading import numbers
 from recscale.laws.result import Fit, Status
-from recscale.laws.solver import Runs
 
 SEED = 0
 LINE = 3  # sizes on the frontier, or valleys, that make a line
@@ -52,7 +51,7 @@ def allocate(
     per_target: float = PER_TARGET,
     budgets: Sequence[float] = (),
     level: float = 0.9,
-    delta: float = 1e-3,
+    delta: float | None = None,
     resamples: int = 1000,
 ) -> Allocations:
     """The three ways. x: N and D, or C, or both (the third by C = per_target N D); y: loss or metric.
@@ -83,7 +82,7 @@ def allocate(
         {"N": np.exp(log["N"]), "D": np.exp(log["D"])}, y, law=form.name, form=form, level=level, delta=delta,
         groups=run, resamples=resamples,
     )  # fmt: skip
-    counts = draws(run, resamples, np.random.default_rng(SEED))
+    counts = draws(count, resamples, np.random.default_rng(SEED))
     with_all = np.concatenate([np.ones((1, count)), counts])
     by_frontier, margin = _by_frontier(curves, with_all, at, level, form.positive)
     by_isoflop = _by_isoflop(curves, with_all, at, level, form.positive)
@@ -162,12 +161,10 @@ def _by_law(
 ) -> tuple[Way, _Lines | None]:
     if law.parameters is None:
         return Way("parametric", Found.REFUSED, f"the law is {law.status}: {law.meaning}"), None
-    form, points = law.shape, law.points_used
-    columns = {axis: np.array([point[axis] for point in points]) for axis in form.axes}
-    runs = Runs.of(form, form.logs(columns), np.array([p["y"] for p in points]), law.delta, law.fixed)
-    theta = form.theta(law.parameters)
-    others, _ = resample(theta[0], runs, run, resamples, np.random.default_rng(SEED))
-    theta = np.concatenate([theta, others])
+    runs, theta = refits(law)
+    if len(theta) == 1:  # too few for the law's own intervals, not for a look at how they scatter
+        others, _ = resample(theta[0], runs, resamples, np.random.default_rng(SEED))
+        theta = np.concatenate([theta, others])
 
     def best(c: float) -> Array:
         return least(runs, theta, c, cost["k"], None, cost["growth"])[0]
@@ -200,23 +197,28 @@ def _way(
 ) -> tuple[Way, _Lines]:
     none = float(np.isnan(lines.a[1:]).mean())
     doubts = [doubt] if doubt else []
-    if runs < MANY:
+    few = runs < MANY
+    if few:
         doubts.append(f"{runs} runs are too few to be resampled")
     if none > RARE:
         doubts.append(f"{100 * none:.0f} % of the resamples have no exponent")
     columns = range(lines.log_n.shape[1])
+
+    def ends(values: Array, exp: bool = False) -> Ends:
+        return [None, None] if few else _ends(values, level, exp)
+
     way = Way(
         way=name,
         status=Found.DOUBTFUL if doubts else Found.FOUND,
         reason="; ".join(doubts),
         a=float(lines.a[0]),
-        a_interval=_ends(lines.a[1:], level),
+        a_interval=ends(lines.a[1:]),
         b=float(lines.b[0]),
-        b_interval=_ends(lines.b[1:], level),
+        b_interval=ends(lines.b[1:]),
         n=np.exp(lines.log_n[0]).tolist(),
-        n_intervals=[_ends(lines.log_n[1:, k], level, exp=True) for k in columns],
+        n_intervals=[ends(lines.log_n[1:, k], exp=True) for k in columns],
         d=np.exp(lines.log_d[0]).tolist(),
-        d_intervals=[_ends(lines.log_d[1:, k], level, exp=True) for k in columns],
+        d_intervals=[ends(lines.log_d[1:, k], exp=True) for k in columns],
         points=points,
         left_out=left,
         no_exponent=none,
@@ -235,11 +237,12 @@ def _ends(values: Array, level: float, exp: bool = False) -> Ends:
 
 def _ratios(ways: Sequence[tuple[Way, _Lines | None]], at: Array, level: float) -> list[Ratio]:
     known = [(way.way, lines) for way, lines in ways if lines is not None]
+    few = any(way.a is not None and way.a_interval == [None, None] for way, _ in ways)
     rows = []
     for k, c in enumerate(at):
         for (first, one), (second, other) in combinations(known, 2):
             ratio = one.log_n[:, k] - other.log_n[:, k]
-            low, high = _ends(ratio[1:], level, exp=True)
+            low, high = [None, None] if few else _ends(ratio[1:], level, exp=True)
             differ = low is not None and high is not None and not low <= 1 <= high
             rows.append(Ratio(first, second, float(c), float(np.exp(ratio[0])), [low, high], differ))
     return rows
@@ -288,7 +291,7 @@ def allocate_table(
         raise InputError(f"--law {law}: is not one of {known}")
     if "N" not in x or not {"C", "D"} & set(x) or not set(x) <= {"N", "D", "C"}:
         raise InputError("--x: give N=COLUMN and D=COLUMN or C=COLUMN (FLOPs), or all three")
-    if not 0 < options.get("level", 0.9) < 1 or not options.get("delta", 1.0) > 0:
+    if not 0 < options.get("level", 0.9) < 1 or not (options.get("delta") is None or options["delta"] > 0):
         raise InputError("need 0 < level < 1, delta > 0")
     columns = {axis: numbers(frame, column, path, positive=True) for axis, column in x.items()}
     values = numbers(frame, y, path, positive=False)

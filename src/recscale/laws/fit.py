@@ -10,27 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf, isfinite, sqrt
+from math import isfinite, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
-from recscale.laws import solver
+from recscale.laws import noise, solver
 from recscale.laws.form import Array, Form, Points
 from recscale.laws.forms import SATURATING_POWER
-from recscale.laws.intervals import profile_of_e, profiled, resampled
-from recscale.laws.result import Fit, Status
+from recscale.laws.intervals import percentiles, profile_of_e, profiled, resample
+from recscale.laws.noise import DELTA
+from recscale.laws.result import NATS, Fit, Status
 from recscale.laws.solver import Optimum, Runs
 
 BAND_POINTS = 33
-# Losses are float32 at best, so smaller noise of the log loss is not believed.
-NOISE_FLOOR = 1e-7
-MANY = 10  # distinct x from which a bootstrap of runs is better than the profile
-FAR = 10.0  # robust standard deviations from the curve that make a run an outlier
-SPARE = 8  # runs more than constants, from which outliers can be told
+MANY = 10  # distinct x, and runs, from which a bootstrap of runs is better than the profile
+LEAST_STARTS = 25  # of one or two free constants
+BELIEVED = 1e6  # times a constant to which its interval may reach; beyond, it is open
 RARE = 0.01  # share of outliers that any heavy tail may have
 HELD = "; held out: in quadrature with the noise of the measured mean, t * sigma / sqrt(runs)"
 PROFILE = "profile of the Huber objective, F-calibrated" + HELD
@@ -63,10 +61,10 @@ def fit_law(
     x_name: str | None = None,
     hold_out: int | Mapping[str, int] = 0,
     level: float = 0.9,
-    delta: float = 1e-3,
+    delta: float | None = None,
     fixed: Mapping[str, float] | None = None,
     groups: ArrayLike | None = None,
-    at: Points | None = None,
+    unit: str = NATS,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Fit:
@@ -74,9 +72,11 @@ def fit_law(
 
     One entry a run; seeds share an x. hold_out: the largest distinct x, diverged runs counted, are
     predicted instead of fitted; with several axes the largest of the first, or a number by axis.
-    delta: Huber threshold on residuals, relative to y. fixed: constants that are given. groups: rows
-    of one run (its checkpoints), resampled together. at: x to predict like what is held out, without a
-    measurement. Raises ValueError for arguments no set of runs could have given.
+    delta: Huber threshold on residuals, relative to y; None: from the noise (`noise.threshold`). fixed:
+    constants that are given. groups: rows of one run (its checkpoints), which count as one. Raises
+    ValueError for arguments no set of runs could have given.
+
+    Where held-out runs were measured, `final` is the law of all runs, for forecasts: the test is over then.
 
     Intervals are by run: with 10 or more distinct x from `resamples` of the runs, else from the
     profile. They are for noise alone: no interval covers a law of another form, the held-out error
@@ -95,25 +95,28 @@ def fit_law(
     of = np.arange(len(ys)) if groups is None else np.unique(groups, return_inverse=True)[1]
     every = _Used(np.log(np.stack(list(columns.values()))), ys, of)
     points = _points(columns)
-    asked = [] if at is None else _points(_by_axis(at, form, law))
     run: list[dict[str, float]] = [{} if groups is None else {"run": float(k)} for k in of]
     fit = Fit(
         law=law,
         form=form.name,
         x=x_name or ", ".join(form.axes),
         level=level,
-        delta=delta,
+        unit=unit,
+        delta=DELTA if delta is None else delta,
+        delta_given=delta is not None,
         interval_method=PROFILE,
         intervals={name: [None, None] for name in form.names},
         points_used=[points[k] | {"y": float(ys[k])} | run[k] for k in np.flatnonzero(good & ~held)],
         points_left_out=[points[k] | _left_out(float(ys[k])) for k in np.flatnonzero(~good)],
-        held_out=_measured(points, ys, good, held, asked),
+        held_out=_measured(points, ys, of, good, held),
         fixed=fixed,
     )
-    used = every[good & ~held]
-    if used.distinct < len(form.names) - len(fixed):
-        return fit
-    return _fitted(fit, used, resamples, np.random.default_rng(seed))
+    found, ends = _fitted(fit, every[good & ~held], resamples, seed, None)
+    if not (good & held).any():
+        return found
+    used = [points[k] | {"y": float(ys[k])} | run[k] for k in np.flatnonzero(good)]
+    final, _ = _fitted(replace(fit, points_used=used, held_out=[]), every[good], resamples, seed, ends)
+    return replace(found, final=final, draws=None)
 
 
 def _by_axis(x: Points, form: Form, law: str) -> dict[str, Array]:
@@ -128,10 +131,10 @@ def _by_axis(x: Points, form: Form, law: str) -> dict[str, Array]:
 
 def _check(
     columns: Mapping[str, Array], wanted: Mapping[str, int], fixed: Mapping[str, float], level: float,
-    delta: float, form: Form, law: str,
+    delta: float | None, form: Form, law: str,
 ) -> None:  # fmt: skip
     """Raise ValueError for options that no set of runs could have given."""
-    if min(wanted.values(), default=0) < 0 or not 0 < level < 1 or not delta > 0:
+    if min(wanted.values(), default=0) < 0 or not 0 < level < 1 or (delta is not None and not delta > 0):
         raise ValueError(f"{law}: need hold_out >= 0, 0 < level < 1, delta > 0")
     if not set(fixed) <= set(form.names) or not set(wanted) <= set(columns):
         raise ValueError(f"{law}: {form.name} has {', '.join(form.names)} and {', '.join(form.axes)}")
@@ -160,49 +163,57 @@ def _left_out(y: float) -> dict[str, Any]:
 
 
 def _measured(
-    points: Sequence[dict[str, float]], y: Array, good: NDArray[np.bool_], held: NDArray[np.bool_],
-    asked: Sequence[dict[str, float]],
+    points: Sequence[dict[str, float]], y: Array, run: NDArray[np.int64], good: NDArray[np.bool_],
+    held: NDArray[np.bool_],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """One held-out entry a distinct x, then one for each that is only asked for; before prediction."""
-    at = [tuple(point.values()) for point in points]
-    fitted = np.flatnonzero(good & ~held)
-    largest = max((at[k] for k in fitted), key=lambda row: float(np.log(row).sum()), default=())
-    tops = np.max([at[k] for k in fitted], axis=0) if len(fitted) else None
-    last = float(y[[k for k in fitted if at[k] == largest]].mean()) if len(fitted) else None
+    """One held-out entry a distinct x, before prediction."""
+    x = np.array([tuple(point.values()) for point in points])
+    used = good & ~held
+    largest = x[used][np.log(x[used]).sum(1).argmax()] if used.any() else None
+    last = float(y[used][(x[used] == largest).all(1)].mean()) if used.any() else None
+    places, of = np.unique(x[held], axis=0, return_inverse=True)
     entries = []
-    every = sorted({at[k] for k in np.flatnonzero(held)})
-    for x, mine in [(x, [k for k in np.flatnonzero(good) if at[k] == x]) for x in every] + [
-        (tuple(point.values()), []) for point in asked
-    ]:
-        measured = float(y[mine].mean()) if mine else None
-        entry: dict[str, Any] = dict(zip(points[0], x, strict=True))
-        entry |= {"runs": len(mine), "measured": measured}
+    for place, at in enumerate(places):
+        mine = (of.ravel() == place) & good[held]
+        values = y[held][mine]
+        measured = float(values.mean()) if len(values) else None
+        entry: dict[str, Any] = dict(zip(points[0], map(float, at), strict=True))
+        entry |= {"runs": len(np.unique(run[held][mine])), "measured": measured}
         entry |= dict.fromkeys(("predicted", "error", "extrapolation", "baseline_error"))
         entry["interval"] = [None, None]
-        if tops is not None:
-            entry["extrapolation"] = float(np.max(np.array(x) / tops))
+        if last is not None:
+            entry["extrapolation"] = float(np.max(at / x[used].max(0)))
         if measured and last is not None:
             entry["baseline_error"] = abs(last - measured) / abs(measured)
         entries.append(entry)
     return entries
 
 
-def _fitted(fit: Fit, used: _Used, resamples: int, rng: np.random.Generator) -> Fit:
-    """`fit` with everything that takes a solver."""
+def _fitted(fit: Fit, used: _Used, resamples: int, seed: int, known: Array | None) -> tuple[Fit, Array]:
+    """`fit` with everything that takes a solver, and where its starts ended.
+
+    known: where those of the test ended, to start from in place of the whole grid.
+    """
     form = fit.shape
-    runs = Runs.of(form, used.log_x, used.y, fit.delta, fit.fixed)
-    starts = np.clip(form.starts(used.log_x, used.y), runs.low, runs.high)
-    found = solver.best(runs, np.unique(starts, axis=0))
-    outliers = _outliers(found.theta, runs)
-    squares = replace(runs, log_x=runs.log_x[:, ~outliers], target=runs.target[~outliers], delta=inf)
+    none = np.empty((0, len(form.names)))
+    if used.distinct < len(form.names) - len(fit.fixed):
+        return fit, none
+    runs = Runs.of(form, used.log_x, used.y, fit.delta, fit.fixed, used.groups)
+    found = solver.best(runs, known if known is not None and len(known) else _starts(runs, used))
+    squares, outliers = noise.squares(found, runs)
     # Least squares from where the robust starts ended: its optimum is never far from one of them.
-    _, half_rss = solver.solve(np.unique(found.ends[:200].round(9), axis=0)[:64], squares)
-    rss, df = 2 * float(half_rss.min()), len(squares.target) - runs.free
-    sigma = _noise(squares, rss, df)
+    _, half_rss = solver.solve(found.distinct(64), squares)
+    rss, df = 2 * float(half_rss.min()), squares.count - runs.free
+    sigma = noise.sd(squares, rss, df)
+    if not fit.delta_given and noise.threshold(sigma) > fit.delta:
+        fit = replace(fit, delta=noise.threshold(sigma))
+        runs = replace(runs, delta=fit.delta)
+        found = replace(solver.best(runs, found.ends), starts=found.starts)
     fit = replace(fit, sigma=sigma, outliers=np.flatnonzero(outliers).tolist())
-    absent = _no_change(squares, rss, sigma, df, fit.level)
+    ends = found.distinct(64)
+    absent = noise.no_change(squares, rss, sigma, df, fit.level)
     if absent:
-        return replace(fit, status=absent)
+        return replace(fit, status=absent), ends
     named = dict(zip(form.names, form.named(found.theta[None])[0].tolist(), strict=True))
     condition = solver.condition(found.theta, runs)
     at_bound = [name for name, at in zip(form.names, runs.at_bound(found.theta), strict=True) if at]
@@ -215,31 +226,69 @@ def _fitted(fit: Fit, used: _Used, resamples: int, rng: np.random.Generator) -> 
         slack=_slack(condition, sigma, runs),
         at_bound=at_bound,
     )
+    return _with_intervals(fit, found, runs, used.distinct, df, resamples, seed), ends
+
+
+def _starts(runs: Runs, used: _Used) -> Array:
+    """Of the form; a grid about them where few constants are free, so that no valley has one start alone."""
+    few = solver.thinned(runs, 1000)
+    starts = np.clip(runs.form.starts(used.log_x[:, few], used.y[few]), runs.low, runs.high)
+    starts = np.unique(starts, axis=0)
+    free = np.flatnonzero(runs.low < runs.high)
+    if len(starts) >= LEAST_STARTS or len(free) > 2:
+        return starts
+    low, high = starts[:, free].min(0), starts[:, free].max(0)
+    wide = np.maximum(high - low, 1.0)
+    axes = [np.linspace(a - 2 * w, b + 2 * w, 8) for a, b, w in zip(low, high, wide, strict=True)]
+    grid = np.repeat(starts[:1], 8 ** len(free), axis=0)
+    grid[:, free] = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, len(free))
+    return np.unique(np.clip(np.concatenate([starts, grid]), runs.low, runs.high), axis=0)
+
+
+def _with_intervals(
+    fit: Fit, found: Optimum, runs: Runs, distinct: int, df: int, resamples: int, seed: int
+) -> Fit:  # fmt: skip
+    """`fit` with its intervals, its status, and what was held out predicted."""
+    form, sigma = fit.shape, fit.sigma
     grid = _grid(fit)
     band = np.log(grid[:, None]) if len(form.axes) == 1 else np.empty((0, len(form.axes)))
     held = np.array([[entry[axis] for axis in form.axes] for entry in fit.held_out])
     wheres = np.concatenate([band, np.log(held.reshape(-1, len(form.axes)))])
-    if used.distinct >= MANY and len(np.unique(used.groups)) >= MANY:
-        ends, share = resampled(found.theta, runs, used.groups, wheres, resamples, fit.level, rng)
+    some, theta = runs[solver.thinned(runs, solver.MOST)], found.theta
+    if len(some.target) < len(runs.target):
+        theta = solver.solve(theta[None], some)[0][0]
+    if distinct >= MANY and runs.count >= MANY:
+        drawn, share = resample(theta, some, resamples, np.random.default_rng(seed))
         method = BOOTSTRAP.format(f"{resamples:,}")
-        fit = replace(fit, interval_method=method, resamples=resamples, degenerate_share=share)
+        ends = percentiles(some, drawn, wheres, fit.level)
+        fit = replace(fit, interval_method=method, resamples=resamples, degenerate_share=float(share.mean()))
+        fit = replace(fit, draws=[[float(f"{value:.8g}") for value in row] for row in drawn])
     else:
-        ends = profiled(found.theta, runs, sigma, fit.level, df, wheres)
+        ends = profiled(theta, some, sigma, fit.level, df, wheres)
+    at = form.named(found.theta[None])[0]
+    ends[: len(at)] = _bounded(form, ends[: len(at)], at)
     known: list[list[float | None]] = [[None if np.isnan(end) else float(end) for end in row] for row in ends]
     count = len(form.names)
     intervals = dict(zip(form.names, known[:count], strict=True)) | {
         name: [v, v] for name, v in fit.fixed.items()
     }
     fit = replace(
-        fit, intervals=intervals, profile=profile_of_e(found.theta, runs, sigma, fit.level, df, intervals)
+        fit, intervals=intervals, profile=profile_of_e(theta, some, sigma, fit.level, df, intervals)
     )
-    fit = replace(fit, status=_status(fit, found, used.distinct, runs.free))
+    fit = replace(fit, status=_status(fit, found, runs, distinct))
     if len(band):
         lo, hi = ([row[k] for row in known[count : count + len(grid)]] for k in (0, 1))
         fit = replace(fit, band={"x": grid.tolist(), "lo": lo, "mid": fit.predict(grid).tolist(), "hi": hi})
-    quantile = float(t_distribution.ppf(0.5 + fit.level / 2, df)) if sigma else 0.0
     pairs = zip(fit.held_out, known[count + len(band) :], strict=True)
-    return replace(fit, held_out=[_predicted(fit, entry, pair, quantile, runs) for entry, pair in pairs])
+    return replace(fit, held_out=[_predicted(fit, entry, pair, df) for entry, pair in pairs])
+
+
+def _bounded(form: Form, ends: Array, at: Array) -> Array:
+    """Intervals of constants, open where a logarithmic one ends further off than any reader would believe."""
+    logs = np.array([parameter.log for parameter in form.parameters])[:, None]
+    with np.errstate(divide="ignore", over="ignore"):
+        far = np.maximum(ends / at[:, None], at[:, None] / ends) > BELIEVED
+    return np.where(logs & far, np.nan, ends)
 
 
 def _grid(fit: Fit) -> Array:
@@ -249,61 +298,37 @@ def _grid(fit: Fit) -> Array:
     return np.geomspace(min(point[axis] for point in fit.points_used), max(every), BAND_POINTS)
 
 
-def _outliers(theta: Array, runs: Runs) -> NDArray[np.bool_]:
-    """Runs far from the robust curve, in units of the median distance of all."""
-    modelled, _ = solver.modelled(runs.form, theta[None], runs.log_x, runs.scale)
-    size = np.abs(modelled[0] - runs.target)
-    if len(size) < runs.free + SPARE:
-        return np.zeros(len(size), dtype=bool)
-    # As many runs as constants lie on a robust curve: they are no evidence of its noise.
-    typical = 1.4826 * float(np.median(np.sort(size)[runs.free :]))
-    return np.asarray(size > FAR * max(typical, NOISE_FLOOR))
-
-
-def _noise(runs: Runs, rss: float, df: int) -> float | None:
-    """sd of one run about the curve: of the residuals, never below that of seeds at one x."""
-    if df < 1:
-        return None
-    _, group = np.unique(runs.log_x, axis=1, return_inverse=True)
-    group = group.ravel()
-    means = np.bincount(group, runs.target) / np.bincount(group)
-    extra = len(group) - len(means)
-    pooled = ((runs.target - means[group]) ** 2).sum() / extra if extra else 0.0
-    return max(sqrt(rss / df), sqrt(pooled), NOISE_FLOOR)
-
-
-def _no_change(runs: Runs, rss: float, sigma: float | None, df: int, level: float) -> Status | None:
-    """FLAT or NOT_DECREASING where an F test finds the law no better than a constant."""
-    spread = runs.target - runs.target.mean()
-    u, way = runs.log_x[0] - runs.log_x[0].mean(), 1 if runs.form.rises else -1
-    terms = max(1, runs.free - 1)
-    gain = (float((spread**2).sum()) - rss) / terms
-    one_way = (runs.form.positive or runs.form.rises) and len(runs.log_x) == 1
-    slope = float((u * spread).sum() / (u**2).sum()) if one_way else 0.0
-    if sigma is None:
-        if (slope * way > 0 or not one_way) and gain > NOISE_FLOOR**2:
-            return None
-    elif gain > sigma**2 * f_distribution.ppf(level, terms, df):
-        return None
-    if not one_way:
-        return Status.FLAT
-    left = float(((spread - slope * u) ** 2).sum())
-    error = max(sqrt(left / (len(spread) - 2)), NOISE_FLOOR) / sqrt((u**2).sum())
-    wrong = -way * slope > error * t_distribution.ppf(0.5 + level / 2, len(spread) - 2)
-    return Status.NOT_DECREASING if wrong else Status.FLAT
-
-
-def _status(fit: Fit, found: Optimum, distinct: int, free: int) -> Status:
-    if distinct <= free + 1:
+def _status(fit: Fit, found: Optimum, runs: Runs, distinct: int) -> Status:
+    if distinct <= runs.free + 1:
         return Status.UNDERDETERMINED
+    if fit.sigma is None:
+        return Status.TOO_FEW_RUNS
     if found.share < 2 / found.starts:
         return Status.NOT_CONVERGED
-    open_ended = fit.sigma is not None and [None, None] in fit.intervals.values()
-    if fit.slack is None or fit.slack > 1 or open_ended:
+    ends = [pair for name, pair in fit.intervals.items() if name not in fit.fixed]
+    if fit.slack is None or fit.slack > 1 or [None, None] in ends or _far_apart(found, runs):
         return Status.NOT_IDENTIFIED
     if fit.at_bound:
         return Status.BOUND_HIT
+    if any(None in pair for pair in ends):
+        return Status.OPEN
     return Status.OUTLIERS if len(fit.outliers) > RARE * len(fit.points_used) else Status.CONVERGED
+
+
+def _far_apart(found: Optimum, runs: Runs) -> bool:
+    """Whether places that fit equally well differ by a factor 2 in a constant, or in E by a tenth of y.
+
+    E counts by what it is to y, for whether it is 1e-6 or 1e-3 of a loss of 5 is the same.
+    """
+    named = runs.form.named(found.equal)
+    y = np.median(np.exp(runs.target) if runs.form.positive else np.abs(runs.target) * runs.scale)
+    for name, values in zip(runs.form.names, named.T, strict=True):
+        if name == "E":
+            if np.ptp(values) > 0.1 * y:
+                return True
+        elif np.abs(values).max() > 2 * np.abs(values).min() or (values.max() > 0 > values.min()):
+            return True
+    return False
 
 
 def _slack(condition: float, sigma: float | None, runs: Runs) -> float | None:
@@ -312,29 +337,32 @@ def _slack(condition: float, sigma: float | None, runs: Runs) -> float | None:
     Root mean square over the runs, in the unit of the residuals: 1 is a factor e of the loss, or the
     whole median of a metric. None where the parts cannot be told apart at all.
     """
-    slack = condition * (sigma or 0.0) / sqrt(runs.free * len(runs.target))
+    slack = condition * (sigma or 0.0) / sqrt(runs.free * runs.count)
     return slack if condition < 1e12 else None
 
 
-def _predicted(
-    fit: Fit, entry: dict[str, Any], ends: list[float | None], quantile: float, runs: Runs
-) -> dict[str, Any]:
+def _predicted(fit: Fit, entry: dict[str, Any], ends: list[float | None], df: int) -> dict[str, Any]:
     """A held-out entry with its prediction."""
-    axes = fit.shape.axes
-    mid = float(fit.predict({axis: entry[axis] for axis in axes}))
-    measured, interval = entry["measured"], entry["interval"]
-    if fit.sigma:
-        noise = quantile * fit.sigma / sqrt(max(1, entry["runs"]))
-        interval = [_wider(mid, end, noise, runs) for end in ends]
+    mid = float(fit.predict({axis: entry[axis] for axis in fit.shape.axes}))
+    measured = entry["measured"]
+    interval = with_noise(fit, mid, ends, df, entry["runs"])
     error = measured and abs(mid - measured) / abs(measured)
     return entry | {"predicted": mid, "interval": interval, "error": error}
 
 
-def _wider(mid: float, end: float | None, noise: float, runs: Runs) -> float | None:
-    """An end of the curve's interval and the noise in quadrature, on the scale of the residuals."""
-    if end is None:
-        return None
-    if runs.form.positive:
-        away = np.log(end / mid)
-        return float(mid * np.exp(np.copysign(np.hypot(away, noise), away)))
-    return float(mid + np.copysign(np.hypot(end - mid, noise * runs.scale), end - mid))
+def with_noise(fit: Fit, mid: float, ends: Sequence[float | None], df: int, count: int) -> list[float | None]:
+    """An interval of the curve, and the noise of a mean of `count` runs in quadrature, as residuals are."""
+    if not fit.sigma:
+        return [None, None]
+    noise = float(t_distribution.ppf(0.5 + fit.level / 2, df)) * fit.sigma / sqrt(max(1, count))
+    scale = 1.0 if fit.shape.positive else float(np.median([abs(point["y"]) for point in fit.points_used]))
+
+    def wider(end: float | None) -> float | None:
+        if end is None:
+            return None
+        if fit.shape.positive:
+            away = np.log(end / mid)
+            return float(mid * np.exp(np.copysign(np.hypot(away, noise), away)))
+        return float(mid + np.copysign(np.hypot(end - mid, noise * (scale or 1.0)), end - mid))
+
+    return [wider(end) for end in ends]

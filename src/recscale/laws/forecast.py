@@ -1,7 +1,8 @@
 """What a fitted law says of runs that were not made: the value at a point, the best N and D of a budget.
 
-Intervals are of the same kind as those of the fit: its runs are fitted again, with what is asked for as
-if it had been held out. Nothing here knows of errors of the form; `warning` says how far from the runs it is.
+The law of all runs answers: once the held-out error has been reported, what was held out is fitted too.
+Nothing is fitted here; what an interval needs is kept with the law. Nothing here knows of errors of the form:
+`warning` says how far from the runs a place is, and beyond `FARTHEST` there is no forecast.
 """
 
 from __future__ import annotations
@@ -13,14 +14,26 @@ import numpy as np
 
 from recscale.errors import InputError
 from recscale.laws import solver
-from recscale.laws.fit import fit_law
+from recscale.laws.fit import with_noise
 from recscale.laws.form import Array
-from recscale.laws.intervals import resample
+from recscale.laws.intervals import curve_ends, curve_percentiles
 from recscale.laws.result import Fit, Status
 from recscale.laws.solver import Runs
 
 PER_TARGET = 6.0  # training FLOPs of one target and parameter: 2 forward, 4 backward
 STEPS = 2000  # of ln N between 1 and the whole budget
+# Times beyond the runs up to which there is a forecast: LSRM (arXiv 2311.11351) held out a size 88 times
+# its largest fitted one, and nobody has shown that a law of recommenders holds further.
+FARTHEST = 100.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a law says at x: the value, and the interval of one run there (an end None where it is open)."""
+
+    x: dict[str, float]
+    value: float
+    interval: list[float | None]
 
 
 @dataclass(frozen=True)
@@ -41,49 +54,57 @@ class Best:
     value: float
 
 
+def on_all(fit: Fit) -> Fit:
+    """The same law fitted on all runs, held-out ones among them. Raises InputError where it is no law."""
+    final = fit.final or fit
+    if final.parameters is None:
+        raise InputError(f"{fit.law}: no law to predict with. {final.meaning}")
+    return final
+
+
 def _columns(fit: Fit) -> tuple[dict[str, Array], Array]:
-    axes = fit.shape.axes
     points = fit.points_used
-    return {a: np.array([p[a] for p in points]) for a in axes}, np.array([p["y"] for p in points])
+    return {a: np.array([p[a] for p in points]) for a in fit.shape.axes}, np.array([p["y"] for p in points])
 
 
-def predict(fit: Fit, x: Mapping[str, float]) -> Fit:
-    """The same fit with one more entry in `held_out`, the last: x, with the interval of one run there.
-
-    Raises InputError where there is no law, or x is not given by the axes of the law.
-    """
-    return along(fit, {axis: [value] for axis, value in x.items()})
-
-
-def along(fit: Fit, x: Mapping[str, Sequence[float]]) -> Fit:
-    """`predict` at several places: one more entry in `held_out` for each, in their order."""
-    if fit.parameters is None:
-        raise InputError(f"{fit.law}: no law to predict with. {fit.meaning}")
-    if set(x) != set(fit.shape.axes):
-        raise InputError(f"{fit.law}: {fit.shape.formula.split(';')[0]} needs {', '.join(fit.shape.axes)}")
+def _runs(fit: Fit) -> Runs:
     columns, y = _columns(fit)
-    runs = [point["run"] for point in fit.points_used if "run" in point]
-    try:
-        return fit_law(
-            columns, y, law=fit.law, form=fit.shape, x_name=fit.x, level=fit.level, delta=fit.delta,
-            fixed=fit.fixed, at=x, groups=runs or None, resamples=fit.resamples or 1000,
-        )  # fmt: skip
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    ids = np.array([point.get("run", place) for place, point in enumerate(fit.points_used)])
+    return Runs.of(fit.shape, fit.shape.logs(columns), y, fit.delta, fit.fixed, ids)
+
+
+def predict(fit: Fit, x: Mapping[str, float]) -> Place:
+    """What the law of all runs says at x. Raises InputError where there is none, or x is not of its axes."""
+    return along(fit, {axis: [value] for axis, value in x.items()})[0]
+
+
+def along(fit: Fit, x: Mapping[str, Sequence[float]]) -> list[Place]:
+    """`predict` at several places."""
+    law = on_all(fit)
+    if set(x) != set(law.shape.axes):
+        raise InputError(f"{law.law}: {law.shape.formula.split(';')[0]} needs {', '.join(law.shape.axes)}")
+    runs, wheres = _runs(law), law.shape.logs({axis: np.array(values) for axis, values in x.items()}).T
+    kept = np.ones(len(law.points_used), dtype=bool)
+    kept[law.outliers] = False
+    df = runs[np.flatnonzero(kept)].count - runs.free
+    if law.draws is not None:
+        ends = curve_percentiles(runs, np.array(law.draws), wheres, law.level)
+    else:
+        theta = law.shape.theta(law.parameters or {})[0]
+        ends = curve_ends(theta, runs, law.sigma, law.level, df, wheres)
+    places = []
+    for k in range(len(wheres)):
+        at = {axis: float(values[k]) for axis, values in x.items()}
+        mid, pair = float(law.predict(at)), [None if np.isnan(end) else float(end) for end in ends[k]]
+        places.append(Place(at, mid, with_noise(law, mid, pair, df, 1)))
+    return places
 
 
 def refits(fit: Fit) -> tuple[Runs, Array]:
     """A law's runs, and its constants, a row of theta: the fit's, then of each resample, if there are any."""
-    form = fit.shape
-    columns, y = _columns(fit)
-    runs = Runs.of(form, form.logs(columns), y, fit.delta, fit.fixed)
-    theta = form.theta(fit.parameters or {})
-    if not fit.resamples:
-        return runs, theta
-    ids = [point.get("run", place) for place, point in enumerate(fit.points_used)]
-    groups = np.unique(ids, return_inverse=True)[1]
-    others, _ = resample(theta[0], runs, groups, fit.resamples, np.random.default_rng(0))
-    return runs, np.concatenate([theta, others])
+    law = on_all(fit)
+    theta = law.shape.theta(law.parameters or {})
+    return _runs(law), theta if law.draws is None else np.concatenate([theta, np.array(law.draws)])
 
 
 def best_of(fit: Fit, c: float, per_target: float = PER_TARGET, unique: float | None = None) -> Best:
@@ -92,7 +113,7 @@ def best_of(fit: Fit, c: float, per_target: float = PER_TARGET, unique: float | 
     Raises InputError for a law without N and D, and where the best is at an end: all on N or all on D.
     """
     form = fit.shape
-    if fit.parameters is None or not {"N", "D"} <= set(form.axes):
+    if not {"N", "D"} <= set(form.axes):
         raise InputError(f"{fit.law}: a budget needs a fitted law of N and D, as hoffmann")
     if "U" in form.axes and unique is None:
         raise InputError(f"{fit.law}: {form.name} needs the unique data, --U")
@@ -141,34 +162,76 @@ def least(
     return best, value
 
 
+def _furthest(fit: Fit, x: Mapping[str, float]) -> tuple[float, str, str, float]:
+    """How far x is from all runs of the law: the factor, its axis, which way, and the run at that end."""
+    columns, _ = _columns(fit.final or fit)
+    low, high = ({a: float(end(columns[a])) for a in fit.shape.axes if a in x} for end in (np.min, np.max))
+    far = {a: max(x[a] / high[a], low[a] / x[a]) for a in low}
+    if not far:
+        return 1.0, "", "above", 1.0
+    axis = max(far, key=lambda a: far[a])
+    above = x[axis] > high[axis]
+    name = fit.x if axis == "x" else axis
+    return far[axis], name, "above" if above else "below", high[axis] if above else low[axis]
+
+
+def refusal(fit: Fit, x: Mapping[str, float]) -> str:
+    """Why there is no forecast at x, and what to measure for one; empty where there is one."""
+    far, name, end, last = _furthest(fit, x)
+    if far <= FARTHEST:
+        return ""
+    needed = last * far / FARTHEST if end == "above" else last / far * FARTHEST
+    return (
+        f"no forecast: {name} is {far:,.0f} times {end} the runs, {FARTHEST:g} times is the most; measure a "
+        f"run at {name} {needed:.3g} and fit again"
+    )
+
+
 def warning(fit: Fit, x: Mapping[str, float]) -> str:
     """One line on why not to trust the forecast at x, empty where there is no reason."""
-    columns, _ = _columns(fit)
-    far = {a: max(x[a] / columns[a].max(), columns[a].min() / x[a]) for a in fit.shape.axes if a in x}
-    axis = max(far, key=lambda a: far[a])
+    far, name, end, last = _furthest(fit, x)
     words = []
-    if far[axis] > 1:
-        name = fit.x if axis == "x" else axis
-        end = "above" if x[axis] > columns[axis].max() else "below"
+    if far > 1:
+        at = last * far if end == "above" else last / far
         words.append(
-            f"extrapolates: {name} {x[axis]:.3g} is {far[axis]:.3g} times {end} the fitted runs; "
-            "the interval is for noise, not for another form"
+            f"extrapolates: {name} {at:.3g} is {far:.3g} times {end} the runs; the interval is for noise, "
+            "not for another form"
         )
-    if fit.status is not Status.CONVERGED:
-        words.append(f"the fit is {fit.status}: {fit.meaning}")
+    law = fit.final or fit
+    if law.status is not Status.CONVERGED:
+        words.append(f"the fit is {law.status}: {law.meaning}")
     return "; ".join(words)
 
 
-def text(fit: Fit, x: Mapping[str, float]) -> str:
-    """What a terminal shows of the value at x."""
-    entry = predict(fit, x).held_out[-1]
-    at = ", ".join(f"{fit.x if axis == 'x' else axis} {value:.4g}" for axis, value in x.items())
-    ends = ["not bounded" if end is None else f"{end:.4g}" for end in entry["interval"]]
-    line = (
-        f"{fit.law}: at {at}: {entry['predicted']:.4g} [{', '.join(ends)}] ({100 * fit.level:g} %, one run)"
+def evidence(fit: Fit) -> str:
+    """Which runs the answering law is of, and how well the test went that it had before."""
+    law = on_all(fit)
+    runs = len({point.get("run", place) for place, point in enumerate(law.points_used)})
+    if fit.final is None:
+        return f"fitted on {runs} runs, none of them held out: the form was not tested"
+    errors = [entry["error"] for entry in fit.held_out if entry["error"] is not None]
+    return (
+        f"fitted again on all {runs} runs, what had been held out among them (predicted without it: "
+        f"{100 * max(errors):.2g} % off at most)"
+        if errors
+        else f"fitted again on all {runs} runs, what had been held out among them"
     )
+
+
+def text(fit: Fit, x: Mapping[str, float]) -> str:
+    """What a terminal shows of the value at x. Raises InputError where it is too far from the runs."""
+    reason = refusal(fit, x)
+    if reason:
+        raise InputError(f"{fit.law}: {reason}")
+    found = predict(fit, x)
+    at = ", ".join(f"{fit.x if axis == 'x' else axis} {value:.4g}" for axis, value in x.items())
+    ends = ["not bounded" if end is None else f"{end:.4g}" for end in found.interval]
+    lines = [
+        f"{fit.law}: at {at}: {found.value:.4g} [{', '.join(ends)}] ({100 * fit.level:g} %, one run)",
+        evidence(fit),
+    ]
     caution = warning(fit, x)
-    return f"{line}\nwarning: {caution}" if caution else line
+    return "\n".join([*lines, *([f"warning: {caution}"] if caution else [])])
 
 
 def best_text(fit: Fit, best: Best, unique: float | None) -> str:

@@ -24,31 +24,36 @@ RESAMPLE_STARTS = 3  # the optimum, and two places about it
 
 
 def profiled(theta: Array, runs: Runs, sigma: float | None, level: float, df: int, wheres: Array) -> Array:
+    """Ends of the profile, of each constant and of the curve."""
     form, count = runs.form, len(runs.form.names)
-    kinds = np.r_[np.arange(count), np.full(len(wheres), -1)]
-    found = np.full((len(kinds), 2), np.nan)
+    found = np.full((count, 2), np.nan)
     if sigma is None:
-        return found
-    log_x = np.concatenate([np.zeros((count, len(form.axes))), wheres])
-    low, high = form.bounds()
+        return np.full((count + len(wheres), 2), np.nan)
+    free, limits = runs.low < runs.high, np.stack(form.bounds(), axis=1)
+    high_as, log_x = rise(sigma, runs.delta, level, df), np.zeros((count, len(form.axes)))
+    found[free] = ends(theta, runs, high_as, np.flatnonzero(free), log_x[free], limits[free])
+    curve = curve_ends(theta, runs, sigma, level, df, wheres)
+    return np.concatenate([_constants(runs, found), curve])
+
+
+def curve_ends(theta: Array, runs: Runs, sigma: float | None, level: float, df: int, wheres: Array) -> Array:
+    """Ends of the profile of the curve, a row a place in `wheres`, in the unit of y."""
+    if sigma is None or not len(wheres):
+        return np.full((len(wheres), 2), np.nan)
     # No further than any curve through the runs could be read, e^7 beyond what was measured.
-    span = 7.0 if form.positive else 100.0 * max(1.0, float(np.ptp(runs.target)))
-    values = np.tile([runs.target.min() - span, runs.target.max() + span], (len(wheres), 1))
-    limits = np.concatenate([np.stack([low, high], axis=1), values])
-    free = np.r_[runs.low < runs.high, np.ones(len(wheres), dtype=bool)]
-    high_as = rise(sigma, runs.delta, level, df)
-    found[free] = ends(theta, runs, high_as, kinds[free], log_x[free], limits[free])
-    return _in_units(runs, found)
+    span = 7.0 if runs.form.positive else 100.0 * max(1.0, float(np.ptp(runs.target)))
+    limits = np.tile([runs.target.min() - span, runs.target.max() + span], (len(wheres), 1))
+    kind = np.full(len(wheres), -1)
+    return _values(runs, ends(theta, runs, rise(sigma, runs.delta, level, df), kind, wheres, limits))
 
 
-def _in_units(runs: Runs, found: Array) -> Array:
-    logs = np.array([p.log for p in runs.form.parameters])
-    count = len(logs)
-    found[:count] = np.where(
-        logs[:, None], np.exp(np.where(logs[:, None], found[:count], 0.0)), found[:count]
-    )
-    found[count:] = np.exp(found[count:]) if runs.form.positive else found[count:] * runs.scale
-    return found
+def _constants(runs: Runs, found: Array) -> Array:
+    logs = np.array([p.log for p in runs.form.parameters])[:, None]
+    return np.asarray(np.where(logs, np.exp(np.where(logs, found, 0.0)), found))
+
+
+def _values(runs: Runs, found: Array) -> Array:
+    return np.exp(found) if runs.form.positive else found * runs.scale
 
 
 def profile_of_e(
@@ -73,41 +78,38 @@ def profile_of_e(
     return {"E": (np.exp(at) if log else at).tolist(), "rise": (np.maximum(risen, 0) / unit).tolist()}
 
 
-def resampled(
-    theta: Array, runs: Runs, groups: NDArray[np.int64], wheres: Array, resamples: int, level: float,
-    rng: np.random.Generator,
-) -> tuple[Array, float]:  # fmt: skip
-    """Percentiles over resamples of the runs, and the share of degenerate resamples.
-
-    Each resample starts from the optimum and from two places about it.
-    """
-    thetas, degenerate = resample(theta, runs, groups, resamples, rng)
+def percentiles(runs: Runs, thetas: Array, wheres: Array, level: float) -> Array:
+    """Percentiles over the refits of resamples, a row of theta each."""
     part = [50 * (1 - level), 50 * (1 + level)]
-    scaled = runs.form.scaled(thetas)[0]
-    curves = [solver.modelled(runs.form, thetas, where[:, None], runs.scale)[0] for where in wheres]
-    found = np.percentile(np.concatenate([scaled, *curves], axis=1), part, axis=0).T
+    found = np.percentile(runs.form.scaled(thetas)[0], part, axis=0).T
     low, high = runs.form.bounds()
-    ends = found[: len(low)]
-    ends[(ends <= low[:, None]) | (ends >= high[:, None])] = np.nan
-    return _in_units(runs, found), float(degenerate.mean())
+    found[(found <= low[:, None]) | (found >= high[:, None])] = np.nan
+    return np.concatenate([_constants(runs, found), curve_percentiles(runs, thetas, wheres, level)])
 
 
-def draws(groups: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Array:
-    """How often each group of runs is in each resample, [resamples, groups]: as many as there are."""
-    number = int(groups.max()) + 1
-    present = np.bincount(groups, minlength=number) > 0
-    counts = np.zeros((resamples, number))
-    counts[:, present] = rng.multinomial(
-        int(present.sum()), np.full(present.sum(), 1 / present.sum()), resamples
-    )
-    return counts
+def curve_percentiles(runs: Runs, thetas: Array, wheres: Array, level: float) -> Array:
+    """Percentiles of the curve over refits, a row a place in `wheres`, in the unit of y."""
+    curves = [solver.modelled(runs.form, thetas, where[:, None], runs.scale)[0][:, 0] for where in wheres]
+    part = [50 * (1 - level), 50 * (1 + level)]
+    found = [np.percentile(curve, part) for curve in curves]
+    return _values(runs, np.array(found).reshape(-1, 2))
+
+
+def draws(count: int, resamples: int, rng: np.random.Generator) -> Array:
+    """How often each of `count` runs is in each resample, [resamples, runs]: as many as there are."""
+    return rng.multinomial(count, np.full(count, 1 / count), resamples).astype(np.float64)
 
 
 def resample(
-    theta: Array, runs: Runs, groups: NDArray[np.int64], resamples: int, rng: np.random.Generator
+    theta: Array, runs: Runs, resamples: int, rng: np.random.Generator
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """theta of each bootstrap resample of the groups, and whether the resample is degenerate."""
-    weights = draws(groups, resamples, rng)[:, groups]
+    """theta of each bootstrap resample of the runs, and whether the resample is degenerate.
+
+    Each starts from the optimum and from two places about it. Where runs have several rows, constants bend
+    whole curves to the fit, and resamples of few curves scatter too little; they are moved outwards by
+    sqrt(runs / (runs - constants)), as a standard deviation of residuals is (docs/laws.md, coverage).
+    """
+    weights = draws(runs.count, resamples, rng)
     typical = float(np.median(np.abs(_residual(theta, runs))))
     spread = covariance(theta, runs) * typical * min(typical, runs.delta)
     away = rng.multivariate_normal(
@@ -119,12 +121,21 @@ def resample(
     )
     best = values.reshape(RESAMPLE_STARTS, -1).argmin(0)
     thetas = ends.reshape(RESAMPLE_STARTS, resamples, -1)[best, np.arange(resamples)]
-    _, place = np.unique(runs.log_x, axis=1, return_inverse=True)
-    seen = np.zeros((resamples, int(place.max()) + 1))
-    np.add.at(seen.T, place.ravel(), weights.T)
-    degenerate = (seen > 0).sum(1) < runs.free
+    degenerate = _places(runs, weights) < runs.free
     degenerate |= (runs.at_bound(thetas) & ~runs.at_bound(theta)).any(1)
+    if runs.weight is not None and runs.count > runs.free:
+        further = np.sqrt(runs.count / (runs.count - runs.free))
+        thetas = np.clip(theta + further * (thetas - theta), runs.low, runs.high)
     return thetas, degenerate
+
+
+def _places(runs: Runs, weights: Array) -> NDArray[np.int64]:
+    """Distinct x of each resample; of a long table, among some of its rows."""
+    rows = solver.thinned(runs, 1000)
+    _, place = np.unique(runs.log_x[:, rows], axis=1, return_inverse=True)
+    there = np.zeros((runs.count, int(place.max()) + 1))
+    there[runs.run[rows], place.ravel()] = 1.0
+    return np.asarray((np.minimum(weights, 1.0) @ there > 0).sum(1))
 
 
 def _residual(theta: Array, runs: Runs) -> Array:
@@ -212,7 +223,7 @@ def covariance(best: Array, runs: Runs) -> Array:
     slopes = solver.modelled(runs.form, best[None], runs.log_x, runs.scale)[1][0]
     residual = np.abs(solver.modelled(runs.form, best[None], runs.log_x, runs.scale)[0][0] - runs.target)
     bend = runs.delta / max(runs.delta, float(np.median(residual))) if runs.delta < np.inf else 1.0
-    curvature = bend * slopes @ slopes.T
+    curvature = bend * (slopes if runs.weight is None else slopes * runs.weight) @ slopes.T
     return np.asarray(np.linalg.pinv(curvature, rcond=1e-12, hermitian=True))
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from math import inf, isfinite
 from pathlib import Path
@@ -16,6 +16,9 @@ from recscale.errors import InputError
 from recscale.files import read_json
 from recscale.laws.form import Array, Form, Points
 from recscale.laws.forms import FORMS
+from recscale.laws.names import LAW_RECIPE
+
+NATS = "nats"
 
 
 class Status(StrEnum):
@@ -26,6 +29,8 @@ class Status(StrEnum):
     BOUND_HIT = "bound_hit"
     NOT_IDENTIFIED = "not_identified"
     UNDERDETERMINED = "underdetermined"
+    TOO_FEW_RUNS = "too_few_runs"
+    OPEN = "open"
     NOT_CONVERGED = "not_converged"
     FLAT = "flat"
     NOT_DECREASING = "not_decreasing"
@@ -39,10 +44,15 @@ MEANING = {
     "find out why before using the constants, which follow the others.",
     Status.BOUND_HIT: "A constant is at its limit: the runs do not separate the constants, so trust "
     "the curve only near the fitted points.",
-    Status.NOT_IDENTIFIED: "Constants may change together by more than all that was measured and the curve "
-    "stays: none means anything by itself, so trust the curve only among the fitted points.",
+    Status.NOT_IDENTIFIED: "A flat valley: constants far apart fit equally well, or may change together by "
+    "more than all that was measured. None means anything by itself; trust the curve only among the fitted "
+    "points.",
     Status.UNDERDETERMINED: "At most one distinct point more than constants: almost any runs would "
     "fit this well, so only the intervals and the held-out error count.",
+    Status.TOO_FEW_RUNS: "Not more runs than constants: nothing says how far another run would have been "
+    "from the curve, so no interval can be given.",
+    Status.OPEN: "The runs leave a constant open at one end: it has no value worth quoting, and the others "
+    "go with it; trust the curve only near the fitted points.",
     Status.NOT_CONVERGED: "No two starts agree on the optimum: do not use these constants.",
     Status.FLAT: "The measured value does not change with x by more than its noise: there is no law to fit.",
     Status.NOT_DECREASING: "The loss rises with x, or the metric falls: there is no law of this form to fit; "
@@ -57,8 +67,9 @@ class Fit:
 
     law, x: the names of the law and of its axis (of several, separated by commas). form: the name of
         its `Form`. fixed: constants that were given, not fitted.
-    delta: the Huber threshold on residuals; infinite (in JSON null) is least squares. level: of every
-        interval.
+    unit: of a loss, nats or bits.
+    delta: the Huber threshold on residuals; infinite (in JSON null) is least squares. delta_given: by the
+        user, not chosen for the noise. level: of every interval.
     parameters: by name, in the units that the form's `Parameter` tells; None where there is no law.
         Where the status is not `converged` they are for drawing only.
     intervals: name -> [lo, hi]; an end is None where the parameter meets its bound first.
@@ -79,6 +90,10 @@ class Fit:
         largest fitted value, `baseline_error` the error of predicting what the largest fitted point has.
     band: {x, lo, mid, hi}: the curve and, point by point, the interval of its value; one axis only.
     profile: {E, rise}: how far the objective rises when E is held, in units of the rise at `level`.
+    draws: constants of each resample as the solver moves them, a row each; None without a bootstrap.
+    final: the same law of all runs, the held-out ones among them, for forecasts; None where no held-out
+        run was measured, for then it is this one.
+    recipe: LAW_RECIPE it was fitted by.
     """
 
     law: str
@@ -105,6 +120,11 @@ class Fit:
     degenerate_share: float | None = None
     band: dict[str, list[float | None]] | None = None
     profile: dict[str, list[float]] | None = None
+    unit: str = NATS
+    delta_given: bool = False
+    draws: list[list[float]] | None = None
+    final: Fit | None = None
+    recipe: int = LAW_RECIPE
 
     @property
     def meaning(self) -> str:
@@ -125,21 +145,27 @@ class Fit:
     def to_json(self) -> dict[str, Any]:
         """Every field as plain JSON types, without NaN, plus the `formula` and the `meaning`."""
         added = {"formula": self.shape.formula, "source": self.shape.source, "meaning": self.meaning}
+        final = None if self.final is None else self.final.to_json()
         delta = self.delta if isfinite(self.delta) else None
-        return asdict(self) | {"status": str(self.status), "delta": delta} | added
+        own = asdict(replace(self, final=None))
+        return own | {"status": str(self.status), "delta": delta, "final": final} | added
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Fit:
         """The `Fit` that `to_json` wrote. Raises KeyError where a field is missing."""
         own = {field.name: plain[field.name] for field in fields(cls)}
         delta = inf if own["delta"] is None else own["delta"]
-        return cls(**own | {"status": Status(own["status"]), "delta": delta})
+        final = None if own["final"] is None else cls.from_json(own["final"])
+        return cls(**own | {"status": Status(own["status"]), "delta": delta, "final": final})
 
     @classmethod
     def read(cls, path: Path) -> Fit:
         """The `Fit` of a laws/<law>.json. Raises InputError where it is missing or damaged."""
-        plain = read_json(path, *(field.name for field in fields(cls)))
+        plain = read_json(path, "form", "status")
         for key, legal in (("form", list(FORMS)), ("status", [str(status) for status in Status])):
             if plain[key] not in legal:
                 raise InputError(f"{path}: {key}: {plain[key]!r} is not one of {', '.join(legal)}")
+        if plain.get("recipe") != LAW_RECIPE:
+            raise InputError(f"{path}: was fitted by another version of recscale; fit it again")
+        read_json(path, *(field.name for field in fields(cls)))
         return cls.from_json(plain)

@@ -12,7 +12,7 @@ gradients its L-BFGS-B is near on one Hoffmann fit, and a hundred times slower o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,19 @@ from numpy.typing import NDArray
 
 from recscale.laws.form import Array, Form
 
+LOOK = 20  # rows a constant on which starts descend first
+MOST = 5_000  # rows that suffice for all but the last digits
+PLACES, FINAL = 64, 8  # where starts end, from which MOST rows are fitted, and then all
 CHUNK = 250_000  # numbers of one Jacobian: those of one chunk stay in a core's cache
 
 
 @dataclass(frozen=True)
 class Runs:
-    """What is fitted. log_x [axes, runs]; target: ln y, or y in units of its median for metrics.
+    """What is fitted, a row each. log_x [axes, rows]; target: ln y, or y in units of its median for metrics.
 
-    low, high: bounds of theta; the same where a constant is held fixed.
+    low, high: bounds of theta; the same where a constant is held fixed. run: of each row, from 0. weight: 1
+    over the rows of its run, so that a run counts once however many checkpoints it has; None where each
+    run has one.
     """
 
     form: Form
@@ -37,20 +42,40 @@ class Runs:
     delta: float
     low: Array
     high: Array
+    run: NDArray[np.int64]
+    weight: Array | None
 
     @classmethod
     def of(
-        cls, form: Form, log_x: Array, y: Array, delta: float, fixed: Mapping[str, float] | None = None
-    ) -> Runs:
-        """Runs with values y in the unit of y. fixed: named constants that are not fitted."""
+        cls, form: Form, log_x: Array, y: Array, delta: float, fixed: Mapping[str, float] | None = None,
+        run: NDArray[np.int64] | None = None,
+    ) -> Runs:  # fmt: skip
+        """Rows with values y in the unit of y. fixed: named constants that are not fitted."""
         low, high = form.theta_bounds()
         for name, value in (fixed or {}).items():
             place = form.names.index(name)
             low[place] = high[place] = np.log(value) if form.parameters[place].log else value
+        run = np.arange(len(y)) if run is None else np.unique(run, return_inverse=True)[1].ravel()
         if form.positive:
-            return cls(form, log_x, np.log(y), 1.0, delta, low, high)
+            return cls(form, log_x, np.log(y), 1.0, delta, low, high, run, _weight(run))
         scale = float(np.median(np.abs(y))) or 1.0
-        return cls(form, log_x, y / scale, scale, delta, low, high)
+        return cls(form, log_x, y / scale, scale, delta, low, high, run, _weight(run))
+
+    def __getitem__(self, rows: NDArray[Any]) -> Runs:
+        """Some of the rows, weighted anew."""
+        _, run = np.unique(self.run[rows], return_inverse=True)
+        return replace(
+            self, log_x=self.log_x[:, rows], target=self.target[rows], run=run.ravel(), weight=_weight(run)
+        )
+
+    @property
+    def count(self) -> int:
+        """How many runs there are."""
+        return int(self.run.max(initial=-1)) + 1
+
+    def total(self, values: Array) -> Array:
+        """Sum over the last axis, rows, in which each run counts once."""
+        return np.asarray((values if self.weight is None else values * self.weight).sum(-1))
 
     @property
     def free(self) -> int:
@@ -60,6 +85,11 @@ class Runs:
     def at_bound(self, theta: Array) -> NDArray[np.bool_]:
         """Which free constants of each row are at a bound."""
         return ((theta <= self.low) | (theta >= self.high)) & (self.low < self.high)
+
+
+def _weight(run: NDArray[np.int64]) -> Array | None:
+    rows = np.bincount(run)
+    return None if rows.max(initial=1) == 1 else np.asarray(1 / rows[run])
 
 
 def modelled(form: Form, theta: Array, log_x: Array, scale: float = 1.0) -> tuple[Array, Array]:
@@ -121,11 +151,20 @@ class _Local:
 
 
 def objective(theta: Array, runs: Runs, weights: Array | None = None) -> Array:
-    """Summed Huber loss of each row of theta; weights [rows, runs]: how often a run counts."""
+    """Summed Huber loss of each row of theta; weights [thetas, runs]: how often a run counts."""
     residual = np.abs(modelled(runs.form, theta, runs.log_x, runs.scale)[0] - runs.target)
     inside = np.minimum(residual, runs.delta)
     loss = inside * (residual - 0.5 * inside)
-    return np.asarray((loss if weights is None else loss * weights).sum(1))
+    of = _of_rows(runs, weights)
+    return np.asarray((loss if of is None else loss * of).sum(1))
+
+
+def _of_rows(runs: Runs, weights: Array | None) -> Array | None:
+    """Weights of rows, from how often each run counts (once)."""
+    if weights is None:
+        return runs.weight
+    weights = weights[:, runs.run]
+    return weights if runs.weight is None else weights * runs.weight
 
 
 def _local(theta: Array, runs: Runs, weights: Array | None, pull: Pull | None) -> _Local:
@@ -138,8 +177,9 @@ def _local(theta: Array, runs: Runs, weights: Array | None, pull: Pull | None) -
         psi = np.copysign(inside, residual)
         bend = inside / np.maximum(size, 1e-300)
         near = (size <= runs.delta).astype(np.float64)
-        if weights is not None:
-            loss, psi, bend, near = loss * weights, psi * weights, bend * weights, near * weights
+        of = _of_rows(runs, weights)
+        if of is not None:
+            loss, psi, bend, near = loss * of, psi * of, bend * of, near * of
         gradient = (slopes @ psi[..., None])[..., 0]
         across = np.swapaxes(slopes, 1, 2)
         total, major = loss.sum(1), (slopes * bend[:, None]) @ across
@@ -221,7 +261,10 @@ def _step(at: _Local, rows: Any, gradient: Array, stuck: NDArray[np.bool_], damp
 
 @dataclass(frozen=True)
 class Optimum:
-    """theta, its objective, the share of starts that end there, and all distinct ends, best first."""
+    """theta, its objective, the share of starts that end as low, and all ends, best first.
+
+    equal: the ends that are as low.
+    """
 
     theta: Array
     value: float
@@ -229,15 +272,50 @@ class Optimum:
     starts: int
     ends: Array
 
+    @property
+    def equal(self) -> Array:
+        return self.ends[: max(1, round(self.share * len(self.ends)))]
+
+    def distinct(self, number: int, digits: int = 9) -> Array:
+        """The best ends that differ, that many at most, best first."""
+        _, first = np.unique(self.ends.round(digits), axis=0, return_index=True)
+        return self.ends[np.sort(first)[:number]]
+
 
 def best(runs: Runs, starts: Array) -> Optimum:
-    """The lowest end of all starts."""
-    theta, value = solve(starts, runs)
+    """The lowest end of all starts.
+
+    Of a long table every start first descends on some of its rows; the places where they end, each once,
+    then descend on more, and the lowest of those on all.
+    """
+    few = thinned(runs, LOOK * runs.free)
+    theta, value = solve(starts, runs[few])
+    for rows, places in ((thinned(runs, MOST), PLACES), (np.arange(len(runs.target)), FINAL)):
+        if len(rows) > len(few):
+            theta, value, few = *_lowest(theta, value, runs[rows], places), rows
     order = np.argsort(value, kind="stable")
     # On an exact curve 0.1 % of the objective is rounding: a millionth of each run is near enough.
-    near = value <= value[order[0]] * 1.001 + 0.5e-12 * runs.log_x.shape[1]
-    first = order[0]
-    return Optimum(theta[first], float(value[first]), float(near.mean()), len(starts), theta[order])
+    near = value <= value[order[0]] * 1.001 + 0.5e-12 * runs.count
+    theta, least = theta[order], float(value[order[0]])
+    return Optimum(theta[0], least, float(near.mean()), len(starts), theta)
+
+
+def _lowest(theta: Array, value: Array, runs: Runs, places: int) -> tuple[Array, Array]:
+    """theta and value with the lowest different rows solved anew on `runs`, the others without value."""
+    _, first, of = np.unique(theta.round(4), axis=0, return_index=True, return_inverse=True)
+    chosen = np.argsort(value[first], kind="stable")[:places]
+    theta_of, value_of = theta[first], np.full(len(first), np.inf)
+    theta_of[chosen], value_of[chosen] = solve(theta_of[chosen], runs)
+    return theta_of[of.ravel()], value_of[of.ravel()]
+
+
+def thinned(runs: Runs, number: int) -> NDArray[np.int64]:
+    """Places of about `number` rows, spread over the values of each run; of all where there are few."""
+    rows = len(runs.target)
+    if rows <= 2 * number:
+        return np.arange(rows)
+    order = np.lexsort((runs.target, runs.run)) if runs.weight is not None else np.argsort(runs.target)
+    return np.sort(order[np.linspace(0, rows - 1, number).round().astype(np.int64)])
 
 
 def condition(best: Array, runs: Runs) -> float:
@@ -248,6 +326,7 @@ def condition(best: Array, runs: Runs) -> float:
     """
     free = (best > runs.low) & (best < runs.high)  # those held fixed are not in it either
     slopes = modelled(runs.form, best[None], runs.log_x, runs.scale)[1][0][free]
+    slopes = slopes if runs.weight is None else slopes * np.sqrt(runs.weight)
     length = np.linalg.norm(slopes, axis=1, keepdims=True)
     if not len(slopes) or not (length > 0).all():
         return float("inf")

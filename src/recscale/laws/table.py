@@ -18,14 +18,17 @@ from recscale.laws.fit import fit_law
 from recscale.laws.form import Form
 from recscale.laws.forms import FORMS, POWER_CONSTANT
 from recscale.laws.reading import numbers
-from recscale.laws.result import Fit
+from recscale.laws.result import NATS, Fit
+
+UNITS = (NATS, "bits", "perplexity")
 
 
 @dataclass(frozen=True)
 class Asked:
     """What to fit of a table. x: axis -> column; hold_out: axis -> "2" largest values, or "10%" of them.
 
-    run: column that names the run of a row, where a run has several rows. fixed: given constants.
+    run: column that names the run of a row, where a run has several rows. fixed: given constants. unit: of
+    y, one of UNITS; perplexity is fitted as its logarithm, the loss in nats.
     """
 
     x: Mapping[str, str]
@@ -34,8 +37,9 @@ class Asked:
     run: str | None = None
     fixed: Mapping[str, float] | None = None
     level: float = 0.9
-    delta: float = 1e-3
+    delta: float | None = None
     resamples: int = 1000
+    unit: str = NATS
 
 
 def forms_of(law: str, axes: Sequence[str]) -> list[Form]:
@@ -69,6 +73,13 @@ def fit_table(path: Path, frame: pd.DataFrame, form: Form, asked: Asked) -> Fit:
     columns = {form.axes[0]: column} if one else {axis: asked.x[axis] for axis in form.axes}
     x = {axis: numbers(frame, key, path, positive=True) for axis, key in columns.items()}
     y = numbers(frame, asked.y, path, positive=False)
+    if asked.unit != NATS and not form.positive:
+        raise InputError(f"--unit {asked.unit}: {form.name} is a law of a metric, which has no such unit")
+    if asked.unit == "perplexity":
+        if (y <= 1).any():
+            row = frame.index[int(np.flatnonzero(y <= 1)[0])]
+            raise InputError(f"{path}: row {row}: {asked.y} is no perplexity, which is above 1")
+        y = np.log(y)
     if asked.run is not None and asked.run not in frame:
         raise InputError(
             f"{path}: has no column {asked.run}; it has {', '.join(map(str, frame.columns[:30]))}"
@@ -96,7 +107,7 @@ def fit_table(path: Path, frame: pd.DataFrame, form: Form, asked: Asked) -> Fit:
             x, y, law=form.name, form=form, x_name=(name or column) if one else ", ".join(form.axes),
             hold_out=held, level=asked.level, delta=asked.delta, fixed=asked.fixed,
             groups=None if asked.run is None else frame[asked.run].astype(str).to_numpy(),
-            resamples=asked.resamples,
+            resamples=asked.resamples, unit=NATS if asked.unit == "perplexity" else asked.unit,
         )  # fmt: skip
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error

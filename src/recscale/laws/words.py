@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import product
-from math import floor, log10
+from math import floor, inf, log10
+from operator import itemgetter
 
-from recscale.laws.result import Fit, Status
+from recscale.laws.noise import DELTA
+from recscale.laws.result import NATS, Fit, Status
 
 DIGITS = 4  # a constant more than its interval supports, at most
 SHOWN = 7  # held-out points that a terminal lists
+NAMED = 5  # outliers that a terminal names
+NO_CONSTANTS = (Status.UNDERDETERMINED, Status.TOO_FEW_RUNS, Status.NOT_IDENTIFIED)
 EXPONENTS = ("alpha", "beta", "R_D", "R_N")  # what a reader compares: always with their intervals
 
 
@@ -33,7 +37,7 @@ def summary(fit: Fit) -> str:
         ends = fit.intervals[name]
         place = _place(value, *ends)
         within = "not bounded" if ends == [None, None] else f"[{', '.join(_ends(ends, place))}]"
-        known = fit.status not in (Status.UNDERDETERMINED, Status.NOT_IDENTIFIED) and None not in ends
+        known = fit.status not in NO_CONSTANTS and None not in ends
         point[name] = _number(value, places[name]) if known else name
         if not known:
             listed.append(f"{name} {within}")
@@ -42,11 +46,21 @@ def summary(fit: Fit) -> str:
     method = fit.interval_method.split(" ")[0]
     words = [_written(fit, point), *listed]
     line = f"{title}{', '.join(words)} ({100 * fit.level:g} %, {method}), {fit.status}"
-    errors = [entry["error"] for entry in fit.held_out if entry["error"] is not None]
-    if errors:
-        sizes = "1 size" if len(errors) == 1 else f"{len(errors)} sizes"
-        line += f"; held out {sizes}, largest error {100 * max(errors):.2g} %"
-    return line
+    return "; ".join([line, *_tested(fit)])
+
+
+def _tested(fit: Fit) -> list[str]:
+    """The largest held-out error beside that of the cheapest guess, and whether the law is the better one."""
+    known = [entry for entry in fit.held_out if entry["error"] is not None]
+    if not known:
+        return []
+    sizes = "1 size" if len(known) == 1 else f"{len(known)} sizes"
+    law, guess = ([entry[key] for entry in known] for key in ("error", "baseline_error"))
+    line = (
+        f"held out {sizes}, largest error {100 * max(law):.2g} % (largest fitted point: "
+        f"{100 * max(guess):.2g} %)"
+    )
+    return [line, "no better than that guess"] if sum(law) >= sum(guess) else [line]
 
 
 def paragraph(fit: Fit) -> str:
@@ -58,18 +72,40 @@ def paragraph(fit: Fit) -> str:
         place = _place(value, *ends)
         within = "given" if parameter.name in fit.fixed else f"[{', '.join(_ends(ends, place))}]"
         number = f"{value:g}" if parameter.name in fit.fixed else _number(value, places[parameter.name])
-        lines.append(f"  {parameter.name:<7} {number:>10}  {within:<26} {parameter.meaning}")
+        meaning = parameter.meaning.replace(NATS, fit.unit)
+        lines.append(f"  {parameter.name:<7} {number:>10}  {within:<26} {meaning}")
     left = f", {len(fit.points_left_out)} left out" if fit.points_left_out else ""
     left += f" ({fit.points_left_out[0]['reason']})" if fit.points_left_out else ""
-    far = f", {len(fit.outliers)} far from the curve" if fit.outliers else ""
-    lines.append(f"{len(fit.points_used)} runs{left}{far}")
+    runs = len({point.get("run", place) for place, point in enumerate(fit.points_used)})
+    rows = f", {len(fit.points_used)} rows" if runs < len(fit.points_used) else ""
+    lines.append(f"{runs} runs{rows}{left}")
     if fit.share_of_starts is not None:
         lines[-1] += f"; {100 * fit.share_of_starts:.0f} % of {fit.starts:,} starts reach the optimum"
         lines[-1] += f"; condition {fit.condition:.2g}" if fit.condition is not None else ""
+        huber = "least squares" if fit.delta == inf else f"Huber delta {fit.delta:.2g}"
+        chosen = "as given" if fit.delta_given else "for the noise" if fit.delta > DELTA else "the usual one"
+        noise = "" if fit.sigma is None else f"; noise of one run {100 * fit.sigma:.2g} %"
+        lines.append(f"{huber}, {chosen}{noise}")
         lines.append(f"{100 * fit.level:g} % intervals: {fit.interval_method}")
     if fit.degenerate_share is not None:
         lines.append(f"{100 * fit.degenerate_share:.2g} % of {fit.resamples:,} resamples degenerate")
-    return "\n".join([*lines, *_held_out(fit)])
+    return "\n".join([*lines, *_far(fit), *_held_out(fit)])
+
+
+def _far(fit: Fit) -> list[str]:
+    """A line for each of the first outliers, by its place, and how many more there are."""
+    lines = []
+    for place in fit.outliers[:NAMED]:
+        point = fit.points_used[place]
+        curve = float(fit.predict({axis: point[axis] for axis in fit.shape.axes})) if fit.parameters else None
+        off = "" if not curve else f", {100 * (point['y'] / curve - 1):+.2g} % off"
+        lines.append(f"far from the curve: {_at(fit, point)}: {point['y']:.4g}{off}")
+    more = len(fit.outliers) - NAMED
+    return [*lines, f"and {more} more"] if more > 0 else lines
+
+
+def _at(fit: Fit, point: Mapping[str, float]) -> str:
+    return ", ".join(f"{fit.x if axis == 'x' else axis} {point[axis]:.4g}" for axis in fit.shape.axes)
 
 
 def _held_out(fit: Fit) -> list[str]:
@@ -82,13 +118,14 @@ def _held_out(fit: Fit) -> list[str]:
             f"held out {len(known)} points, mean error {law:.2g} % (largest fitted point: {base:.2g} %)"
         )
     for entry in known[-SHOWN:]:
-        axes = fit.shape.axes
-        at = ", ".join(f"{fit.x if axis == 'x' else axis} {entry[axis]:.4g}" for axis in axes)
         lines.append(
-            f"held out {at}: measured {entry['measured']:.4g}, predicted {entry['predicted']:.4g}, error "
-            f"{100 * entry['error']:.2g} % at {entry['extrapolation']:.3g} times the largest fitted "
+            f"held out {_at(fit, entry)}: measured {entry['measured']:.4g}, predicted "
+            f"{entry['predicted']:.4g}, error {100 * entry['error']:.2g} % at "
+            f"{entry['extrapolation']:.3g} times the largest fitted "
             f"(largest fitted point: {100 * entry['baseline_error']:.2g} %)"
         )
+    if known and sum(e["error"] for e in known) >= sum(e["baseline_error"] for e in known):
+        lines.append("the law predicts what was held out no better than the largest fitted point does")
     return lines
 
 
@@ -101,6 +138,7 @@ def _written(fit: Fit, point: Mapping[str, str]) -> str:
     return f"{head.split('(')[0]} = {right}"
 
 
+MANY_ROWS = 1000  # from which digits are tried on some of the rows
 CLOSE = 1e-3  # of the value: how far the printed formula may be from the fit
 
 
@@ -110,7 +148,12 @@ def _places(fit: Fit) -> dict[str, int]:
     Of all ways to add digits to those that the intervals support, the one that adds fewest.
     """
     values, axes = fit.parameters or {}, fit.shape.axes
-    at = {axis: [run[axis] for run in fit.points_used] for axis in axes}
+    points = fit.points_used
+    if len(points) > MANY_ROWS:  # the ends of each axis, and some between
+        by_axis = [sorted(points, key=itemgetter(axis)) for axis in axes]
+        step = len(points) // (MANY_ROWS // len(axes))
+        points = [point for rows in by_axis for point in (*rows[::step], rows[-1])]
+    at = {axis: [run[axis] for run in points] for axis in axes}
     exact = fit.predict(at)
 
     def off(places: Mapping[str, int]) -> float:

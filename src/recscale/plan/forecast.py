@@ -62,8 +62,7 @@ def read(study: Study, folder: Path, law_name: str | None, given: set[str]) -> T
     if not path.exists():
         raise InputError(f"{path}: is not fitted yet; run snakemake --cores 2 --config study={study.name}")
     fit = Fit.read(path)
-    if fit.parameters is None:
-        raise InputError(f"{law.name}: no law to predict with. {fit.meaning}")
+    forecast.on_all(fit)
     points = read_table(folder / "points.parquet", "run", "test_loss", "n_items", *METRICS)
     popularity = read_json(folder / "references.json", "popularity")["popularity"]["test"]["loss"]
     maps, no_map = [], []
@@ -105,8 +104,8 @@ def _asked(law: Law) -> str:
 
 def answer(told: Told, x: Mapping[str, float]) -> Answer:
     """The loss at x by the law, and the metrics by the maps, with intervals of one run."""
-    entry = forecast.predict(told.fit, x).held_out[-1]
-    loss, ends = entry["predicted"], entry["interval"]
+    found = forecast.predict(told.fit, x)
+    loss, ends = found.value, found.interval
     metrics, cautions = {}, [forecast.warning(told.fit, x)]
     for one in told.maps:
         low, high = one.interval(loss, told.fit.level, ends)
@@ -135,16 +134,23 @@ def _map_note(told: Told) -> list[str]:
 
 
 def place(told: Told, asked: Mapping[str, float]) -> Answer:
-    """What the law says at a place: a value by axis, or of a law of one axis the only one."""
+    """What the law says at a place: a value by axis, or of a law of one axis the only one.
+
+    Raises InputError where the place is too far from the runs.
+    """
     one = told.fit.shape.axes == ("x",)
-    return answer(told, {"x": next(iter(asked.values()))} if one else asked)
+    x = {"x": next(iter(asked.values()))} if one else asked
+    if reason := forecast.refusal(told.fit, x):
+        raise InputError(f"{told.law.name}: {reason}")
+    return answer(told, x)
 
 
 def place_text(told: Told, found: Answer) -> str:
     """What a terminal shows of a place."""
     at = ", ".join(f"{told.law.x[axis]} {value:,.4g}" for axis, value in found.x.items())
     lines = [f"{told.law.name} at {at}: {_says(told, found)} ({100 * told.fit.level:g} %, one run)"]
-    return "\n".join([*lines, *_map_note(told), *(f"warning: {line}" for line in found.warnings)])
+    lines += [forecast.evidence(told.fit), *_map_note(told)]
+    return "\n".join([*lines, *(f"warning: {line}" for line in found.warnings)])
 
 
 def place_json(told: Told, found: Answer) -> dict[str, Any]:
@@ -154,13 +160,18 @@ def place_json(told: Told, found: Answer) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a budget buys, in `unit`, FLOPs or device hours; within: on no more data than there is."""
+    """What a budget buys, in `unit`, FLOPs or device hours, on no more data than there is.
+
+    more: with all the data that the budget could pay for, where that is more than there is. no_more: why the
+    law says nothing of that.
+    """
 
     amount: float
     unit: str
     how: str
     best: budget.Best
-    within: budget.Best | None
+    more: budget.Best | None
+    no_more: str
     data: budget.Data
     ladder: list[budget.Rung]
     theta: Any
@@ -201,18 +212,28 @@ def spend(
             seconds = cost.run_seconds(on, chosen, run, counts)
             return seconds * chosen.processes / 3600 / (targets * run.course.epochs)
 
-    ladder = budget.rungs(shapes, counts.n_items, price)
-    data, (_, theta) = budget.Data(targets, shapes[0].course.epochs), forecast.refits(told.fit)
-    best = budget.choose(told.fit, told.law, ladder, data, amount, theta)
-    within = None
+    law, (_, theta) = forecast.on_all(told.fit), forecast.refits(told.fit)
+    data = budget.Data(targets, shapes[0].course.epochs)
+    size = {"N": "n", "N_total": "n_total"}.get(told.law.x.get("N", ""), "n")
+    ladder = [
+        rung
+        for rung in budget.rungs(shapes, counts.n_items, price)
+        if not forecast.refusal(told.fit, {"N": float(getattr(rung, size))} if "N" in told.law.x else {})
+    ]
+    best = budget.choose(law, told.law, ladder, data, amount, theta)
     step = shapes[0].course.batch_size * shapes[0].windows.stride
     if best.choice.seen < step:
         raise InputError(
             f"budget: {amount:g} {unit} buy {best.choice.seen:.2g} targets, less than a step ({step})"
         )
+    too_far, more = forecast.refusal(told.fit, best.choice.x), None
     if best.choice.available > targets:
-        within = budget.choose(told.fit, told.law, ladder, data, amount, theta, most=targets)
-    return Spent(amount, unit, how, best, within, data, ladder, theta)
+        more, best = best, budget.choose(law, told.law, ladder, data, amount, theta, most=targets)
+        if reason := forecast.refusal(told.fit, best.choice.x):
+            raise InputError(f"{told.law.name}: {reason}")
+    elif too_far:
+        raise InputError(f"{told.law.name}: {too_far}")
+    return Spent(amount, unit, how, best, more, too_far, data, ladder, theta)
 
 
 def _hours(text: str) -> float:
@@ -228,25 +249,21 @@ def _hours(text: str) -> float:
 
 
 def budget_lines(told: Told, spent: Spent) -> tuple[list[str], dict[str, Any]]:
-    """What a terminal shows of a budget, and the same as plain JSON types."""
+    """What a terminal shows of a budget, and the same as plain JSON types: first what the data allow."""
     lines = [
         f"{told.study.name}: {spent.amount:.4g} {spent.unit} for one training, {spent.how}; {told.law.name}"
     ]
-    best = spent.best
+    best, more = spent.best, spent.more
     found = answer(told, best.choice.x)
-    lines += [f"best: {_choice(best.choice, spent)}", f"  {_says(told, found)}"]
-    if best.n_interval is not None and best.seen_interval is not None:
-        n, seen = best.n_interval, best.seen_interval
-        lines.append(
-            f"  {100 * told.fit.level:g} % of refits choose N from {n[0]:,.0f} to {n[1]:,.0f}, targets seen "
-            f"from {seen[0]:.3g} to {seen[1]:.3g}"
-        )
-    else:
-        lines.append("  no interval of the best size: the law has fewer than ten distinct points to resample")
+    lead = "best" if more is None else "on the data there is, cheapest within noise of the best there"
+    lines += [f"{lead}: {_choice(best.choice, spent)}", f"  {_says(told, found)}"]
     content: dict[str, Any] = {
         "study": told.study.name, "law": told.law.name, "budget": spent.amount, "unit": spent.unit,
         "best": asdict(best), "at": asdict(found),
     }  # fmt: skip
+    cautions = list(found.warnings)
+    if more is None:
+        lines.append(_chosen(told, best))
     if best.next is not None:
         up = answer(told, best.next.x)
         lines += [
@@ -255,23 +272,35 @@ def budget_lines(told: Told, spent: Spent) -> tuple[list[str], dict[str, Any]]:
             f"  {_says(told, up)}",
         ]
         content["step_up"] = asdict(up)
-    if spent.within is not None:
-        held = answer(told, spent.within.choice.x)
-        lines += [
-            f"on the data there is, cheapest within noise of the best there: "
-            f"{_choice(spent.within.choice, spent)}",
-            f"  {_says(told, held)}",
-        ]
-        content |= {"within_data": asdict(spent.within), "within_data_at": asdict(held)}
-    cautions = list(found.warnings)
-    if best.at_end:
-        cautions.insert(0, f"the best is the {best.at_end} of the ladder: the true best may lie beyond")
-    if best.choice.available > spent.data.targets:
-        times = best.choice.available / spent.data.targets
-        cautions.insert(0, f"needs {times:.3g} times the data there is")
-    elif told.law.x["D"] == "D_seen" and "U" not in told.law.x and best.choice.seen > best.choice.available:
+    if more is not None:
+        times = more.choice.available / spent.data.targets
+        lines.append(f"the budget would pay for {times:.3g} times the data there is: ")
+        if spent.no_more:
+            lines[-1] += spent.no_more
+        else:
+            with_more = answer(told, more.choice.x)
+            lines[-1] += _choice(more.choice, spent)
+            lines += [f"  {_says(told, with_more)}", _chosen(told, more)]
+            content |= {"more_data": asdict(more), "more_data_at": asdict(with_more)}
+            cautions += [line for line in with_more.warnings if line not in cautions]
+    if (more or best).at_end:
+        end = (more or best).at_end
+        cautions.insert(0, f"the best is the {end} of the ladder: the true best may lie beyond")
+    if told.law.x["D"] == "D_seen" and "U" not in told.law.x and best.choice.seen > best.choice.available:
         cautions.insert(0, f"{told.law.name} takes repeated data for new; a law with U would not")
-    return lines + _map_note(told) + [f"warning: {line}" for line in cautions], content
+    lines += [forecast.evidence(told.fit), *_map_note(told), *(f"warning: {line}" for line in cautions)]
+    return lines, content
+
+
+def _chosen(told: Told, best: budget.Best) -> str:
+    """What refits of the law choose."""
+    if best.n_interval is None or best.seen_interval is None:
+        return "  no interval of the best size: the law has too few runs to resample"
+    n, seen = best.n_interval, best.seen_interval
+    return (
+        f"  {100 * told.fit.level:g} % of refits choose N from {n[0]:,.0f} to {n[1]:,.0f}, targets seen "
+        f"from {seen[0]:.3g} to {seen[1]:.3g}"
+    )
 
 
 def _choice(choice: budget.Choice, spent: Spent) -> str:
@@ -285,7 +314,9 @@ def _choice(choice: budget.Choice, spent: Spent) -> str:
 def around(told: Told, spent: Spent) -> tuple[list[float], list[budget.Best]]:
     """Budgets from a thirtieth of this one to ten times, and the best of each."""
     budgets = [spent.amount * 10 ** (step / 4) for step in range(-6, 5)]
+    law, most = forecast.on_all(told.fit), None if spent.more is None else float(spent.data.targets)
     bests = [
-        budget.choose(told.fit, told.law, spent.ladder, spent.data, amount, spent.theta) for amount in budgets
+        budget.choose(law, told.law, spent.ladder, spent.data, amount, spent.theta, most)
+        for amount in budgets
     ]
     return budgets, bests

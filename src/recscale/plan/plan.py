@@ -5,9 +5,12 @@ The formulas are in cost.py, the devices in devices.py and, measured, in here.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -30,6 +33,7 @@ def counts(dataset: str, folder: Path, entry: Mapping[str, Any], timed: bool = F
         return found
     data = sequences.load(folder, with_timestamps=timed)
 
+    @cache
     def exact(run: Run) -> tuple[int, int, int]:
         made = sequences.train_windows(data, run, sequences.train_users(data, run))
         return len(made), int(made.length.sum()), int(made.targets.sum())
@@ -37,9 +41,12 @@ def counts(dataset: str, folder: Path, entry: Mapping[str, Any], timed: bool = F
     return replace(found, exact=exact)
 
 
-def plan(study: Study, data: Counts, runs_dir: Path, on: Device, how: Execution) -> list[dict[str, Any]]:
+def plan(
+    study: Study, data: Counts, runs_dir: Path, rounds: Sequence[Device], how: Execution
+) -> list[dict[str, Any]]:  # fmt: skip
     """A row a run: N, all parameters, D and C over all epochs, estimated minutes and GiB a process.
 
+    rounds: the device, as often as it was measured. `minutes` is the median over them, `by_round` has each.
     `measured`: minutes of a run that is done, else None.
     """
     rows = []
@@ -48,9 +55,11 @@ def plan(study: Study, data: Counts, runs_dir: Path, on: Device, how: Execution)
         row = {"run": name, "N": run.shape.n}
         row["parameters"] = run.shape.n_total(data.n_items, run.windows.max_len)
         row |= {"D": targets, "C": training_flops(run, data.n_items, positions, targets)}
+        minutes = [cost.run_seconds(on, how, run, data) / 60 for on in rounds]
         row |= {
-            "minutes": cost.run_seconds(on, how, run, data) / 60,
+            "minutes": median(minutes),
             "GiB": cost.run_bytes(run, data, how) / 2**30,
+            "by_round": minutes,
         }
         rows.append(row | {"measured": _measured(runs_dir / name / "metrics.json", run)})
     return rows
@@ -74,10 +83,30 @@ def _measured(path: Path, run: Run) -> float | None:
         return None
 
 
+def wall(minutes: Sequence[float], at_once: int) -> float:
+    """Minutes until runs are done that start longest first, so many at a time; as Snakemake starts them."""
+    free = [0.0] * at_once
+    for one in sorted(minutes, reverse=True):
+        heapq.heappush(free, heapq.heappop(free) + one)
+    return max(free)
+
+
+def wall_text(rows: list[dict[str, Any]], cores: int, threads: int) -> str:
+    """When all runs that are not done will be, on so many cores, with the spread of the measurements."""
+    to_do, at_once = [row["by_round"] for row in rows if row["measured"] is None], max(1, cores // threads)
+    ends = sorted(wall(of_round, at_once) for of_round in zip(*to_do, strict=True))
+    if not ends:
+        return "nothing to do"
+    return (
+        f"done in about {median(ends):,.0f} min on {cores} cores, {at_once} at a time ({ends[0]:,.0f} to "
+        f"{ends[-1]:,.0f} by {len(ends)} measurements of this machine)"
+    )
+
+
 def text(rows: list[dict[str, Any]], of_tasks: list[dict[str, Any]], on: Device, how: Execution) -> str:
     """The rows as a table, the device hours of the runs that are not done, and those of all tasks."""
     shown = [
-        row
+        {key: value for key, value in row.items() if key != "by_round"}
         | {key: f"{row[key]:,}" for key in ("N", "parameters", "D")}
         | {"C": f"{row['C']:.2e}", "minutes": f"{row['minutes']:,.1f}"}
         | {"GiB": f"{row['GiB']:.2f}{'!' if row['GiB'] * 2**30 > on.memory else ''}"}

@@ -28,15 +28,16 @@ POINTS = 41
 def place(fit: Fit, x: Mapping[str, float], out: Path, y_name: str = "y") -> None:
     """Write the law along its first axis, through x, with the runs and the forecast."""
     axis, *others = fit.shape.axes
-    runs = pd.DataFrame(fit.points_used)
-    grid = np.geomspace(min(runs[axis].min(), x[axis]), max(runs[axis].max(), x[axis]), POINTS)
-    entries = along(fit, {axis: [*grid, x[axis]]} | {name: [x[name]] * (POINTS + 1) for name in others})
-    said = entries.held_out[-POINTS - 1 :]
-    rows = [{"series": "curve", axis: at[axis], "y": at["predicted"]} for at in said]
-    for row, at in zip(rows, said, strict=True):
-        row["lo"], row["hi"] = at["interval"]
-    rows[-1]["series"] = "forecast"
     held = [entry for entry in fit.held_out if entry["measured"] is not None]
+    runs = pd.DataFrame(fit.points_used)
+    fit = fit.final or fit
+    every = pd.DataFrame(fit.points_used)[axis]
+    grid = np.geomspace(min(every.min(), x[axis]), max(every.max(), x[axis]), POINTS)
+    said = along(fit, {axis: [*grid, x[axis]]} | {name: [x[name]] * (POINTS + 1) for name in others})
+    rows: list[dict[str, Any]] = [{"series": "curve", axis: at.x[axis], "y": at.value} for at in said]
+    for row, at in zip(rows, said, strict=True):
+        row["lo"], row["hi"] = at.interval
+    rows[-1]["series"] = "forecast"
     tested = pd.DataFrame(
         [{axis: entry[axis], "y": entry["measured"]} for entry in held], columns=[axis, "y"]
     )

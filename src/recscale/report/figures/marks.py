@@ -23,7 +23,7 @@ OPEN = 1e3  # nats: where an interval has no end, its band leaves the panel
 # A fit of any other status is no line that a reader should follow: only its runs are drawn.
 LINE: dict[str, Any] = {
     Status.CONVERGED: "-", Status.OUTLIERS: "--", Status.BOUND_HIT: "--", Status.NOT_IDENTIFIED: "--",
-    Status.UNDERDETERMINED: "--",
+    Status.UNDERDETERMINED: "--", Status.TOO_FEW_RUNS: "--", Status.OPEN: "--",
 }  # fmt: skip
 DASHES = (":", "-.")
 REFERENCES: dict[str, tuple[str, Any]] = {
