@@ -85,7 +85,6 @@ def _fit_study(args: Namespace) -> None:
 def _fit_table(args: Namespace) -> None:
     from recscale.laws import table as tables
     from recscale.laws.words import paragraph
-    from recscale.report.figures import law as law_figure
 
     if args.resamples < LEAST:
         raise InputError(f"--resamples: {args.resamples} is below {LEAST}, too few for percentiles")
@@ -117,6 +116,8 @@ def _fit_table(args: Namespace) -> None:
         rows = [found.to_json() | {"columns": columns, "y": args.y} for found, columns in fits]
         files.write_json(args.json, rows[0] if len(rows) == 1 else rows)
     if args.plot is not None:
+        from recscale.report.figures import law as law_figure
+
         law_figure.draw(fits[0][0], args.y, args.plot)
     if all(found.parameters is None for found, _ in fits):
         raise SystemExit(1)
@@ -163,7 +164,6 @@ def allocate_options(parser: ArgumentParser) -> None:
 def allocate(args: Namespace) -> None:
     from recscale.laws.allocate import allocate_table
     from recscale.laws.allocation import text
-    from recscale.report.figures import allocation as allocation_figure
 
     x = pairs(args.x, "--x")
     frame = _rows(args, list(x.values()))
@@ -176,6 +176,8 @@ def allocate(args: Namespace) -> None:
     if args.json is not None:
         files.write_json(args.json, found.to_json())
     if args.plot is not None:
+        from recscale.report.figures import allocation as allocation_figure
+
         allocation_figure.draw(found, args.y, args.plot)
 
 
@@ -204,7 +206,6 @@ def _forecast_law(args: Namespace) -> None:
     """The value at a place by one law, or the best N and D for FLOPs."""
     from recscale.laws import forecast
     from recscale.laws.result import Fit
-    from recscale.report.figures import forecast as forecast_figure
 
     for name, usual in OF_A_STUDY.items():
         if getattr(args, name) != usual:
@@ -230,13 +231,14 @@ def _forecast_law(args: Namespace) -> None:
         x = asked
         say(forecast.text(fit, x))
     if args.plot is not None:
+        from recscale.report.figures import forecast as forecast_figure
+
         forecast_figure.place(fit, x, args.plot)
 
 
 def _forecast_study(args: Namespace) -> None:
     """The value at a place by a study's law, or what a budget buys. Raises InputError."""
     from recscale.plan import forecast as study_forecast
-    from recscale.report.figures import forecast as forecast_figure
 
     asked = {axis: value for axis in ("N", "D", "U", "x") if (value := getattr(args, axis)) is not None}
     if (args.budget is None) + (args.flops is None) + (not asked) != 2:
@@ -262,9 +264,13 @@ def _forecast_study(args: Namespace) -> None:
         say("\n".join(lines))
     if args.json is not None:
         files.write_json(args.json, content)
-    if args.plot is not None and asked:
+    if args.plot is None:
+        return
+    from recscale.report.figures import forecast as forecast_figure  # matplotlib, where it draws
+
+    if asked:
         forecast_figure.place(told.fit, found.x, args.plot, "test loss (nats)")
-    elif args.plot is not None:
+    else:
         budgets, bests = study_forecast.around(told, spent)
         forecast_figure.budget(told.fit, spent.best, budgets, bests, spent.unit, spent.theta, args.plot)
 

@@ -208,7 +208,8 @@ def _fitted(fit: Fit, used: _Used, resamples: int, seed: int, known: Array | Non
     if not fit.delta_given and noise.threshold(sigma) > fit.delta:
         fit = replace(fit, delta=noise.threshold(sigma))
         runs = replace(runs, delta=fit.delta)
-        found = replace(solver.best(runs, found.ends), starts=found.starts)
+        # The starts have done their work: what they ended at is all that a wider threshold may choose among.
+        found = replace(solver.best(runs, found.distinct(64)), starts=found.starts, share=found.share)
     fit = replace(fit, sigma=sigma, outliers=np.flatnonzero(outliers).tolist())
     ends = found.distinct(64)
     absent = noise.no_change(squares, rss, sigma, df, fit.level)
@@ -320,7 +321,7 @@ def _far_apart(found: Optimum, runs: Runs) -> bool:
 
     E counts by what it is to y, for whether it is 1e-6 or 1e-3 of a loss of 5 is the same.
     """
-    named = runs.form.named(found.equal)
+    named = runs.form.named(found.ends[: found.equal])
     y = np.median(np.exp(runs.target) if runs.form.positive else np.abs(runs.target) * runs.scale)
     for name, values in zip(runs.form.names, named.T, strict=True):
         if name == "E":

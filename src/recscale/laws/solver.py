@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from recscale.laws.form import Array, Form
 
-LOOK = 20  # rows a constant on which starts descend first
+LOOK = 12  # rows a constant on which starts descend first
 MOST = 5_000  # rows that suffice for all but the last digits
 PLACES, FINAL = 64, 8  # where starts end, from which MOST rows are fitted, and then all
 CHUNK = 250_000  # numbers of one Jacobian: those of one chunk stay in a core's cache
@@ -263,7 +263,7 @@ def _step(at: _Local, rows: Any, gradient: Array, stuck: NDArray[np.bool_], damp
 class Optimum:
     """theta, its objective, the share of starts that end as low, and all ends, best first.
 
-    equal: the ends that are as low.
+    equal: how many of the ends are as low.
     """
 
     theta: Array
@@ -271,10 +271,7 @@ class Optimum:
     share: float
     starts: int
     ends: Array
-
-    @property
-    def equal(self) -> Array:
-        return self.ends[: max(1, round(self.share * len(self.ends)))]
+    equal: int
 
     def distinct(self, number: int, digits: int = 9) -> Array:
         """The best ends that differ, that many at most, best first."""
@@ -297,12 +294,14 @@ def best(runs: Runs, starts: Array) -> Optimum:
     # On an exact curve 0.1 % of the objective is rounding: a millionth of each run is near enough.
     near = value <= value[order[0]] * 1.001 + 0.5e-12 * runs.count
     theta, least = theta[order], float(value[order[0]])
-    return Optimum(theta[0], least, float(near.mean()), len(starts), theta)
+    return Optimum(theta[0], least, float(near.mean()), len(starts), theta, int(near.sum()))
 
 
 def _lowest(theta: Array, value: Array, runs: Runs, places: int) -> tuple[Array, Array]:
     """theta and value with the lowest different rows solved anew on `runs`, the others without value."""
-    _, first, of = np.unique(theta.round(4), axis=0, return_index=True, return_inverse=True)
+    size = np.abs(theta[value.argmin()])
+    place = (theta / np.where(size > 0, size, 1.0)).round(3)
+    _, first, of = np.unique(place, axis=0, return_index=True, return_inverse=True)
     chosen = np.argsort(value[first], kind="stable")[:places]
     theta_of, value_of = theta[first], np.full(len(first), np.inf)
     theta_of[chosen], value_of[chosen] = solve(theta_of[chosen], runs)

@@ -12,7 +12,7 @@ from recscale.files import read_json, read_table
 from recscale.laws import forecast
 from recscale.laws.metric_map import MetricMap, fit_map
 from recscale.laws.result import Fit
-from recscale.plan import budget, cost, here, plan
+from recscale.plan import budget, cost, plan
 from recscale.plan.devices import computed
 from recscale.study.problems import NEXT_ITEM
 from recscale.study.run import Run, training_flops
@@ -203,6 +203,8 @@ def spend(
             return training_flops(run, counts.n_items, positions, targets) / targets
 
     else:
+        from recscale.plan import here  # imports torch, which a place does not need
+
         on = here.device(device, 1)
         chosen = computed(on, devices, 1, {})
         amount, unit = _hours(hours or ""), "GPUh" if on.kind == "cuda" else "h"
