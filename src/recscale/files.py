@@ -77,6 +77,8 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply; remove it to have it made again") from None
     except ValueError as error:
         raise InputError(f"{path}: is not JSON: {error}; remove it to have it made again") from error
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]

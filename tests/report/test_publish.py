@@ -1,6 +1,7 @@
 """Publishing and restoring finished points, on hand-made ones; with real runs in test_workflow."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -121,8 +122,8 @@ def whole(folder, monkeypatch):
     monkeypatch.setattr(publish, "draw_all", drawn)
     write(folder / "runs", SECOND, point(RUNS[SECOND], 4.0))
     (folder / "laws").mkdir()
-    for name in ("law.json", "laws.csv"):
-        (folder / "laws" / name).write_text(name)
+    (folder / "laws/law.json").write_text(json.dumps({"law": "law", "formula": "L(x) = E"}))
+    (folder / "laws/laws.csv").write_text("laws.csv")
     tasks_of(folder, FIRST, SECOND)
     collected(folder)
     return folder
@@ -204,6 +205,42 @@ def test_laws_and_figures_that_the_study_has_no_more_are_removed(whole, tmp_path
     monkeypatch.setattr(publish, "draw_all", lambda *_: [])
     assert "not published" not in said(publish.publish, STUDY, whole, out)
     assert there(out) == ["curves.csv", "points.csv", "points.jsonl", "references.json"]
+
+
+def test_what_is_not_ours_stays(whole, tmp_path):
+    """A note, a law and a picture of somebody; and points of a size that may come back."""
+    out = tmp_path / "published/s"
+    publish.publish(WHOLE, whole, out, print)
+    own = [out / "figures/notes.md", out / "figures/mine.png", out / "laws/mine.json"]
+    for path in own:
+        path.write_text("{}")
+    one = Study("s", "t", "x", {FIRST: RUNS[FIRST]}, {}, ())
+    publish.publish(one, whole, out, print)
+    assert all(path.exists() for path in own)
+    assert not (out / "laws/law.json").exists()
+    assert pd.read_csv(out / "points.csv")["run"].tolist() == [FIRST]
+    assert "2 of 2 runs, 0 of them new" in said(publish.publish, STUDY, tmp_path / "nothing", out)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"N": 7680}, "N: is 7680, a model of this spec has 768"),
+        ({"test": {"loss": 4.0, "HR@10": 7.0}}, "test.HR@10: 7.0 is greater than the maximum of 1"),
+        ({"test": {"loss": float("nan")}}, "a number is not finite"),
+        ({"epochs": []}, "chosen_epoch: is 2 of 0"),
+        ({"test": None}, "status: is finished; a finished run, and no other, is tested"),
+        ({"test": {"loss": 3.9, "HR@10": 0.3}}, "is there twice, with other numbers"),
+    ],
+)
+def test_a_point_that_no_run_can_have_is_refused(folder, tmp_path, change, message):
+    out = tmp_path / "published/s"
+    publish.publish(STUDY, folder, out, print)
+    with (out / "points.jsonl").open("a") as file:
+        file.write(json.dumps({"run": FIRST, **point(RUNS[FIRST], 4.5), **change}) + "\n")
+    with pytest.raises(InputError, match=re.escape("points.jsonl: line 2: ") + ".*" + re.escape(message)):
+        publish.restore(STUDY, out, tmp_path / "new", print)
+    assert not (tmp_path / "new").exists()
 
 
 def diverged(run):

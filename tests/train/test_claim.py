@@ -78,6 +78,24 @@ def test_a_claim_removed_by_hand_is_made_again(tmp_path):
     held.release()
 
 
+def test_a_file_that_is_no_claim_stops_nobody(tmp_path, monkeypatch):
+    """Odd bytes in its place: who holds the folder writes its own again, who comes waits a moment."""
+    monkeypatch.setattr(module, "POLL", 0.01)
+    monkeypatch.setattr(module, "ODD", 0.05)
+    held = claim(tmp_path, never, print)
+    (tmp_path / NAME).write_bytes(b"\xff\xfe\xfd")
+    assert held.check()
+    assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
+    held.release()
+    for odd in (b"\xff\xfe\xfd", b"", b"[" * 100_000):
+        (tmp_path / NAME).write_bytes(odd)
+        said = []
+        claim(tmp_path, never, said.append).release()
+        assert said[-1].endswith(
+            "takes over from running.json, which is no claim, which gives no sign of life"
+        )
+
+
 def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
     def link(*_):
         raise OSError(errno.EPERM, "no hard links here")

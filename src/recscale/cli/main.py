@@ -9,7 +9,7 @@ import sys
 from typing import NoReturn
 
 from recscale.cli import data, laws, study, train
-from recscale.cli.options import Verb, say
+from recscale.cli.options import Verb, printable, say
 from recscale.errors import InputError, Interrupted
 
 # Verbs by what a user wants, with an example each. They import what they need when they run: `status`
@@ -91,5 +91,5 @@ def main() -> None:
 
 
 def _line(text: str) -> int:
-    print(f"recscale: {' '.join(text.split())}", file=sys.stderr)
+    print(printable(f"recscale: {' '.join(text.split())}"), file=sys.stderr)
     return 2

@@ -30,10 +30,15 @@ class Verb:
     call: Callable[[Namespace], None]
 
 
+def printable(text: str) -> str:
+    """Control characters but for tabs and line ends as \\x1b: names in a log may have any."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def say(line: str) -> None:
-    """Print a line at once."""
+    """Print a line at once, without what a terminal would obey."""
     try:
-        print(line, flush=True)
+        print(printable(line), flush=True)
     except BrokenPipeError:  # whoever read is gone; the work goes on, and its files say the same
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

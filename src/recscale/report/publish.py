@@ -18,7 +18,7 @@ from recscale.errors import InputError
 from recscale.report import points
 from recscale.report.figures import study as of_study
 from recscale.report.figures import tasks as of_tasks
-from recscale.study.folder import POINT, read_point
+from recscale.study.folder import POINT, check_point, read_point
 from recscale.study.problems import NEXT_ITEM
 from recscale.study.study import TASKS, Study, select
 
@@ -29,6 +29,9 @@ Say = Callable[[str], None]
 def publish(study: Study, folder: Path, out: Path, say: Say) -> None:
     """Write what is finished in `folder`, results/<study>, to `out`; runs published before stay.
 
+    Points of runs that the study has no more stay in points.jsonl, and in no table. Files that are none of
+    ours stay.
+
     Laws, tasks and figures come once every run of theirs is there. Those published before stay as long as
     they are of the same points; else they are removed. Raises InputError where no run has finished.
     """
@@ -38,6 +41,7 @@ def publish(study: Study, folder: Path, out: Path, say: Say) -> None:
         for name, run in study.runs.items()
         if (folder / "runs" / name / "metrics.json").exists()
     }
+    left = _left(out / POINTS, study)
     found = {name: (before | here)[name] for name in study.runs if name in before | here}
     if not found:
         raise InputError(f"{folder / 'runs'}: no run of {study.name} has finished yet")
@@ -52,7 +56,8 @@ def publish(study: Study, folder: Path, out: Path, say: Say) -> None:
     missing = [*_laws(study, folder, out, same), *_tasks(study, folder, out, found, same)]
     # After laws and tasks: it says which points these are of, should this be cut off and begun again.
     with files.atomic(out / POINTS) as part:
-        part.write_text("".join(json.dumps({"run": name, **point}) + "\n" for name, point in found.items()))
+        lines = [json.dumps({"run": name, **point}) for name, point in found.items()]
+        part.write_text("".join(f"{line}\n" for line in [*lines, *left]))
     say(f"{out}: {len(found)} of {len(study.runs)} runs, {len(found.keys() - before.keys())} of them new")
     for name, why in missing:
         say(f"{name}: not published, {why}; snakemake --config study={study.name} makes it")
@@ -64,7 +69,8 @@ def read(path: Path, study: Study, say: Say) -> dict[str, dict[str, Any]]:
 
     Raises InputError naming the line that is no point.
     """
-    found, others = {}, 0
+    found: dict[str, dict[str, Any]] = {}
+    others = 0
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
@@ -75,16 +81,25 @@ def read(path: Path, study: Study, say: Say) -> dict[str, dict[str, Any]]:
             name, spec = str(point.pop("run")), point["spec"]
             of_study = name in study.runs and json.loads(study.runs[name].spec()) == spec
             missing = [key for key in POINT if key not in point]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InputError(f"{path}: line {number} is no point") from None
         if of_study and missing:
             raise InputError(f"{path}: line {number} is no point: it has no {', '.join(missing)}")
         if of_study:
+            check_point(point, study.runs[name], f"{path}: line {number}")
+            if name in found and found[name] != point:
+                raise InputError(f"{path}: line {number}: {name} is there twice, with other numbers")
             found[name] = point
         others += not of_study
     if others:
         say(f"{path}: {others} of {len(lines)} points are of no run that {study.name} has now")
     return found
+
+
+def _left(path: Path, study: Study) -> list[str]:
+    """Lines of points.jsonl whose runs the study has no more: who adds their size again finds them."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [line for line in lines if json.loads(line)["run"] not in study.runs]
 
 
 def restore(study: Study, out: Path, folder: Path, say: Say) -> None:
@@ -117,7 +132,7 @@ def _laws(study: Study, folder: Path, out: Path, same: Collection[str]) -> list[
         _copy(source, target, names)
     if why and set(same) == set(study.runs) and all((target / name).exists() for name in names):
         why = ""
-    _only(target, [] if why else names)
+    _only(target, [] if why else names, lambda path: path.name in names or _is_law(path))
     return [("laws", why)] if why else []
 
 
@@ -156,7 +171,7 @@ def _figures(study: Study, out: Path, say: Say) -> None:
     with tempfile.TemporaryDirectory() as drawn:
         names = [f"{name}.png" for name in draw_all(study, out, Path(drawn), say)]
         _copy(Path(drawn), out / "figures", names)
-    _only(out / "figures", names)
+    _only(out / "figures", names, _is_figure)
 
 
 def draw_all(study: Study, source: Path, out: Path, say: Say) -> list[str]:
@@ -191,11 +206,26 @@ def _copy(source: Path, target: Path, names: Collection[str]) -> None:
             shutil.copyfile(source / name, part)
 
 
-def _only(folder: Path, names: Collection[str]) -> None:
-    """Remove all other files of a folder, and the folder where none is left."""
+def _is_law(path: Path) -> bool:
+    """Whether publish wrote it: the laws of a study that has other laws now."""
+    if path.name == "laws.csv":
+        return True
+    try:
+        return path.suffix == ".json" and files.read_json(path, "formula", "law")["law"] == path.stem
+    except InputError:
+        return False
+
+
+def _is_figure(path: Path) -> bool:
+    known = (*of_study.FIGURES, *TASKS)
+    return path.suffix == ".png" and (path.stem in known or path.stem.startswith(of_study.OF_A_LAW))
+
+
+def _only(folder: Path, names: Collection[str], ours: Callable[[Path], bool]) -> None:
+    """Remove all other files of `ours` from a folder, and the folder where none is left."""
     if folder.exists():
         for path in folder.iterdir():
-            if path.name not in names:
+            if path.name not in names and path.is_file() and ours(path):
                 path.unlink()
-        if not names:
+        if not any(folder.iterdir()):
             folder.rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,18 +14,34 @@ import yaml
 from recscale.errors import InputError
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
+MOST = 100_000  # values of a file
+LONGEST = 18  # digits of a whole number: all of them fit into 64 bits
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML in which a key given twice is an error: the earlier value would be lost silently.
 
-    Dates stay text, as in JSON: schemas know no dates.
+    Dates stay text, as in JSON: schemas know no dates. Aliases are read up to MOST values, for a few
+    lines of them are a file of any length; whole numbers that no computer counts to are refused.
     """
 
     yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
         first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _size(node, {}) > MOST:
+            odd = f"its aliases stand for more than {MOST:,} values: write out what is meant"
+            raise yaml.composer.ComposerError(None, None, odd, node.start_mark)
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > LONGEST:
+            odd = f"a whole number of {len(node.value)} digits"
+            raise yaml.constructor.ConstructorError(None, None, odd, node.start_mark)
+        return int(super().construct_yaml_int(node))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -35,6 +52,19 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", node.start_mark)
         return dict(super().construct_mapping(node, deep))
+
+
+def _size(node: yaml.Node, known: dict[int, float]) -> float:
+    """Values that a node stands for, aliases followed; infinite where one is in itself."""
+    if id(node) not in known:
+        known[id(node)] = inf
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        flat = (one for part in parts for one in (part if isinstance(part, tuple) else (part,)))
+        known[id(node)] = 1 + sum(_size(one, known) for one in flat)
+    return known[id(node)]
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def read_yaml(path: Path, rules: str | dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +78,8 @@ def read_yaml(path: Path, rules: str | dict[str, Any]) -> dict[str, Any]:
             ) from None
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "no files"
         raise InputError(f"{path}: there is no such file; {path.parent}/ has {known}") from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not YAML in UTF-8: {' '.join(str(error).split())}") from error
     for key in content if isinstance(content, dict) else ():

@@ -26,6 +26,7 @@ NAME = "running.json"
 BEAT = 60.0  # seconds between two signs of life
 STALE = 200.0  # seconds without one: three beats, and a minute for caches of network file systems
 POLL = 1.0  # seconds
+ODD = 5.0  # seconds after which a file that is no claim is nobody's; a new one may be empty for a moment
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # file systems without hard links
 
 
@@ -39,8 +40,13 @@ class Claim:
         self._thread.start()
 
     def check(self) -> bool:
-        """Whether the claim is still this process's; one that was removed by hand is made again."""
-        if not self.lost and _read(self.path) != self._content:
+        """Whether the claim is still this process's; one that was removed or spoilt is made again."""
+        if self.lost:
+            return False
+        found = _read(self.path)
+        if found is not None and not _parse(found):  # nobody's claim: no process writes such a one
+            _put(self.path, self._content)
+        elif found != self._content:
             self.lost = not _create(self.path, self._content)
         return not self.lost
 
@@ -84,7 +90,7 @@ def claim(
         if sign != watched:
             watched, since = sign, time.monotonic()
         silent = time.monotonic() - since
-        over = found is not None and (_gone(found) or silent > STALE)
+        over = found is not None and (_gone(found) or silent > STALE or (not _parse(found) and silent > ODD))
         if over and _replace(path, found or "", content, by_force=silent > 2 * STALE):
             say(f"{folder.name}: takes over from {_who(found or '')}, which gives no sign of life")
             return _unless(done, Claim(path, content))
@@ -147,18 +153,22 @@ def _replace(path: Path, stale: str, content: str, by_force: bool) -> bool:
     try:
         if _read(path) != stale:
             return False
-        own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        own.write_text(content)
-        os.replace(own, path)
+        _put(path, content)
     finally:
         token.unlink(missing_ok=True)
     time.sleep(POLL / 10)  # if another forced its way in at the same moment, one of the two sees it
     return _read(path) == content
 
 
+def _put(path: Path, content: str) -> None:
+    own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    own.write_text(content)
+    os.replace(own, path)
+
+
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_bytes().decode(errors="replace")
     except FileNotFoundError:
         return None
     except OSError as error:  # NFS: removed on another host between opening and reading
@@ -188,6 +198,8 @@ def _self() -> dict[str, Any]:
 
 def _who(content: str) -> str:
     holder = _parse(content)
+    if not holder:
+        return f"{NAME}, which is no claim"
     job = f", job {holder['job_id']}" if holder.get("job_id") else ""
     return f"process {holder.get('pid')} on {holder.get('host')}{job}"
 
@@ -195,7 +207,7 @@ def _who(content: str) -> str:
 def _parse(content: str) -> dict[str, Any]:
     try:
         holder = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}
 
