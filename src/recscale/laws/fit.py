@@ -287,7 +287,7 @@ def _with_intervals(
 def _bounded(form: Form, ends: Array, at: Array) -> Array:
     """Intervals of constants, open where a logarithmic one ends further off than any reader would believe."""
     logs = np.array([parameter.log for parameter in form.parameters])[:, None]
-    with np.errstate(divide="ignore", over="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         far = np.maximum(ends / at[:, None], at[:, None] / ends) > BELIEVED
     return np.where(logs & far, np.nan, ends)
 

@@ -40,8 +40,8 @@ class Status(StrEnum):
 MEANING = {
     Status.CONVERGED: "Several starts agree on one optimum inside the bounds: read the constants "
     "with their intervals.",
-    Status.OUTLIERS: "More than 1 % of the runs lie ten times further from the curve than the others: "
-    "find out why before using the constants, which follow the others.",
+    Status.OUTLIERS: "Runs lie far from the curve of the others: find out why before using the constants, "
+    "which follow the others.",
     Status.BOUND_HIT: "A constant is at its limit: the runs do not separate the constants, so trust "
     "the curve only near the fitted points.",
     Status.NOT_IDENTIFIED: "A flat valley: constants far apart fit equally well, or may change together by "

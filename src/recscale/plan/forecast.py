@@ -284,7 +284,7 @@ def budget_lines(told: Told, spent: Spent) -> tuple[list[str], dict[str, Any]]:
             lines[-1] += _choice(more.choice, spent)
             lines += [f"  {_says(told, with_more)}", _chosen(told, more)]
             content |= {"more_data": asdict(more), "more_data_at": asdict(with_more)}
-            cautions += [line for line in with_more.warnings if line not in cautions]
+            cautions += [f"with more data: {line}" for line in with_more.warnings if line not in cautions]
     if (more or best).at_end:
         end = (more or best).at_end
         cautions.insert(0, f"the best is the {end} of the ladder: the true best may lie beyond")
