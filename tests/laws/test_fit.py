@@ -217,7 +217,7 @@ def test_seeds_are_no_new_sizes(distinct):
 
 def test_three_runs_bound_nothing():
     found = fit([1e3, 1e4, 1e5], law([1e3, 1e4, 1e5]))
-    assert found.status is Status.UNDERDETERMINED
+    assert found.status is Status.TOO_FEW_RUNS
     assert found.sigma is None
     assert set(map(tuple, found.intervals.values())) == {(None, None)}
     assert "alpha not bounded" in summary(found)
@@ -460,12 +460,17 @@ def test_too_few_distinct_points_of_two_axes_are_refused():
     assert found.status is Status.REFUSED
 
 
-@pytest.mark.parametrize(("distinct", "status"), [(5, "underdetermined"), (6, "underdetermined")])
-def test_as_many_distinct_points_as_constants_or_one_more_are_underdetermined(distinct, status):
-    pick = [0, 6, 12, 18, 24, 4][:distinct]
-    found = fit_law({"N": N[pick], "D": D[pick]}, joint(N[pick], D[pick]), law="joint", form=forms.HOFFMANN)
+@pytest.mark.parametrize(
+    ("distinct", "seeds", "status"),
+    [(5, 1, "too_few_runs"), (6, 1, "too_few_runs"), (5, 3, "underdetermined"), (6, 2, "underdetermined")],
+)
+def test_runs_and_places_are_counted_apart(distinct, seeds, status):
+    pick = np.repeat([0, 6, 12, 18, 24, 4][:distinct], seeds)
+    y = joint(N[pick], D[pick]) * np.exp(0.002 * np.random.default_rng(0).standard_normal(len(pick)))
+    found = fit_law({"N": N[pick], "D": D[pick]}, y, law="joint", form=forms.HOFFMANN)
     assert found.status == status
     assert found.interval_method.startswith("profile")
+    assert all(ends == [None, None] for ends in found.intervals.values()) == (status == "too_few_runs")
 
 
 def test_diverged_runs_of_a_joint_table_are_left_out():

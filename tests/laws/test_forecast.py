@@ -69,6 +69,15 @@ def test_what_was_held_out_is_fitted_again_for_a_forecast():
     )  # of what was measured, not of what was fitted
 
 
+def test_the_law_of_all_runs_is_searched_for_like_any_other():
+    """Not only from where the test's starts ended, of which there may be one: then no two could agree."""
+    for seed in range(8):
+        y = (5 + (2000 / SIZES) ** 0.3) * np.exp(0.003 * np.random.default_rng(seed).standard_normal(7))
+        final = fit_law(SIZES, y, law="ladder", x_name="N", hold_out=1).final
+        assert final.status is not Status.NOT_CONVERGED
+        assert final.starts > 50
+
+
 @pytest.mark.parametrize(("n", "measure"), [(1.01e8, "1.01e\\+06"), (9.9, "990")])
 def test_beyond_a_hundred_times_there_is_no_forecast(ladder, n, measure):
     with pytest.raises(InputError, match=f"no forecast: N is 101 times .*; measure a run at N {measure} and"):

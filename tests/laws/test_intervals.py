@@ -97,6 +97,21 @@ def test_a_table_of_many_rows_is_fitted_as_on_some_of_them(monkeypatch):
     assert list(some.parameters.values()) == pytest.approx(best, rel=1e-6)
 
 
+def test_intervals_of_a_long_table_are_about_its_own_estimate():
+    """They are of 5,000 of its rows, as wide as those of all would be."""
+    rng = np.random.default_rng(0)
+    x = np.exp(rng.uniform(np.log(1e3), np.log(1e6), 30_000))
+    y = (2 + (1e6 / x) ** 0.3) * np.exp(0.02 * rng.standard_normal(30_000))
+    found = fit(x, y, resamples=100)
+    theta = SATURATING_POWER.theta(found.parameters)
+    slopes = solver.modelled(SATURATING_POWER, theta, np.log(x)[None])[1][0]
+    exact = 1.645 * 0.02 * np.sqrt(np.linalg.inv(slopes @ slopes.T).diagonal())
+    for name, half in (("E", exact[0]), ("alpha", exact[2])):
+        low, high = found.intervals[name]
+        assert low < found.parameters[name] < high
+        assert (high - low) / 2 == pytest.approx(half, rel=0.35)
+
+
 def test_degenerate_resamples_are_counted():
     """Three distinct x of eleven rows: many resamples have fewer than three."""
     x = np.r_[np.full(9, 1e3), 1e4, 1e5]

@@ -1,5 +1,7 @@
 """Tables that people have: each gives the law of the plain table, and says what it left out."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from test_table import folder, recscale  # noqa: F401
 
 from recscale.errors import InputError
 from recscale.laws import reading
+from recscale.laws.fit import fit_law
 from recscale.laws.result import Fit
 
 LAW = ("--law", "hoffmann_tied", "--x", "N=params,D=tokens", "--y", "loss", "--resamples", "20")
@@ -62,8 +65,8 @@ WRITERS = {
 }
 SAID = {
     "units.csv": "params: 10M is read as 1e+07",
-    "crashed.csv": "left out, without params: 1 rows",
-    "twice.csv": "the same as another row in every column, counted once: 5 rows",
+    "crashed.csv": "left out, without params: 1 row\n",
+    "twice.csv": "left out, the same as another row in every column: 5 rows",
 }
 
 
@@ -136,7 +139,7 @@ def test_a_row_is_named_by_its_place_in_the_file(runs, monkeypatch, capsys, tmp_
 def test_one_size_alone_is_no_law_of_sizes(runs, monkeypatch, capsys, tmp_path):
     runs.assign(params=1e7).to_csv(tmp_path / "one.csv", index=False)
     code, _, err = recscale(monkeypatch, capsys, "fit", tmp_path / "one.csv", *LAW)
-    assert (code, "has one params alone: a law of it needs several" in err) == (2, True)
+    assert (code, "has one params alone to fit: a law of it needs several" in err) == (2, True)
 
 
 def test_nothing_fitted_is_exit_code_1_with_the_reason(monkeypatch, capsys, tmp_path):
@@ -177,3 +180,131 @@ def test_what_is_read_is_not_written_over(runs, monkeypatch, capsys, tmp_path):
         assert (code, "r.csv: is the table that is read" in err) == (2, True)
     assert (tmp_path / "r.csv").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["r.csv"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"1000";"6,5"\n"10000";"5,75"\n"100000";"5,3"\n"1000000";"5,1"\n"10000000";"5,04"\n',
+        "1000; 6,5\n10000; 5,75\n100000; 5,3\n1000000; 5,1\n10000000; 5,04\n",
+        "1000;6,5\n10000;5,75\n100000;5,3\n1000000;5,1\n10000000;5,04\n1e8;-\n",
+        "0,001M;6,5\n0,01M;5,75\n0,1M;5,3\n1,000M;5,1\n10M;5,04\n",
+    ],
+    ids=["quoted", "blanks", "text", "units"],
+)
+def test_a_decimal_comma_is_never_one_of_thousands(tmp_path, text):
+    path = tmp_path / "runs.csv"
+    path.write_text("n;loss\n" + text)
+    frame, _ = reading.usable(reading.read(path)[0], ["n", "loss"], path)
+    assert reading.numbers(frame, "loss", path, positive=False).tolist() == [6.5, 5.75, 5.3, 5.1, 5.04]
+    assert reading.numbers(frame, "n", path, positive=True).tolist() == pytest.approx(
+        [1e3, 1e4, 1e5, 1e6, 1e7]
+    )
+
+
+def test_a_tab_goes_before_commas_in_names(tmp_path):
+    (tmp_path / "t.tsv").write_text("n\tloss, c4, all\n1\t2\n")
+    assert list(reading.read(tmp_path / "t.tsv")[0].columns) == ["n", "loss, c4, all"]
+
+
+def test_conditions_take_quotes_and_units(tmp_path):
+    frame = pd.DataFrame({"n": ["10M", "1B"], "data": ["a,b", "c"]})
+    assert len(reading.where(frame, 'data="a,b"', tmp_path)) == 1
+    assert len(reading.where(frame, "n=10M|100M", tmp_path)) == 1
+
+
+def metric_table(path):
+    n = np.repeat(np.geomspace(1e3, 1e6, 6), 2)
+    rows = {"n": n, "lr": np.tile([3e-4, 3e-3], 6), "hr": 0.02 * np.log(n) - np.tile([0, 0.05], 6)}
+    pd.DataFrame(rows | {"tokens": "1B"}).to_csv(path, index=False)
+
+
+def test_the_best_of_a_metric_is_its_highest(monkeypatch, capsys, tmp_path):
+    metric_table(tmp_path / "hr.csv")
+    told = recscale(
+        monkeypatch, capsys, "fit", tmp_path / "hr.csv", "--law", "log_linear", "--x", "N=n", "--y", "hr",
+        "--lowest-of", "lr", "--json", tmp_path / "l.json",
+    )  # fmt: skip
+    assert "left out, not the highest hr of lr at their place: 6 rows" in told[1]
+    assert Fit.read(tmp_path / "l.json").parameters["a"] == pytest.approx(0, abs=1e-6)
+
+
+def test_what_a_law_does_not_know_is_told_in_any_writing():
+    frame = pd.DataFrame(
+        {"n": [1e6, 1e7, 1e8], "train_tokens": ["1B", "10B", "10B"], "loss": [3.0, 2.0, 1.5]}
+    )
+    (line,) = reading.cautions(frame, ["n"], "loss", None)
+    assert line == "warning: runs differ in train_tokens, which a law of n alone does not know"
+
+
+@pytest.mark.parametrize("unit", ["bits", "perplexity"])
+def test_a_unit_is_in_the_words_and_leaves_the_law(monkeypatch, capsys, tmp_path, unit):
+    n = np.geomspace(1e3, 1e6, 8)
+    nats = 2 + (2000 / n) ** 0.3
+    y = {"bits": nats / np.log(2), "perplexity": np.exp(nats)}[unit]
+    pd.DataFrame({"n": n, "y": y}).to_csv(tmp_path / "t.csv", index=False)
+    base = ("fit", tmp_path / "t.csv", "--x", "N=n", "--y", "y", "--unit", unit)
+    told = recscale(monkeypatch, capsys, *base, "--law", "saturating_power", "--json", tmp_path / "l.json")
+    fit = Fit.read(tmp_path / "l.json")
+    assert fit.parameters["alpha"] == pytest.approx(0.3, abs=1e-3)
+    assert fit.parameters["E"] == pytest.approx(2 if unit == "perplexity" else 2 / np.log(2), rel=1e-3)
+    words = {"bits": "irreducible loss, in bits", "perplexity": "in nats, ln of perplexity"}[unit]
+    assert words in told[1]
+    assert recscale(monkeypatch, capsys, *base, "--law", "all")[0] == 0  # forms of metrics are left out
+    code, _, err = recscale(monkeypatch, capsys, *base, "--law", "log_linear")
+    assert (code, "is no law of the logarithm of a loss" in err) == (2, True)
+    said = recscale(monkeypatch, capsys, "forecast", tmp_path / "l.json", "--N", "1e7")[1]
+    assert f" {fit.unit} [" in said
+
+
+def test_a_run_without_a_name_is_left_out(monkeypatch, capsys, tmp_path):
+    n = np.geomspace(1e3, 1e6, 8)
+    runs = pd.DataFrame({"n": n, "y": 2 + (2000 / n) ** 0.3, "name": [*"abcdefg", None]})
+    runs.to_csv(tmp_path / "t.csv", index=False)
+    told = recscale(
+        monkeypatch, capsys, "fit", tmp_path / "t.csv", "--law", "saturating_power", "--x", "N=n", "--y", "y",
+        "--run", "name",
+    )  # fmt: skip
+    assert (told[0], "left out, without name: 1 row" in told[1], "\n7 runs" in told[1]) == (0, True, True)
+
+
+def test_one_size_is_no_law_however_one_asks(runs, monkeypatch, capsys, tmp_path):
+    runs.assign(params=1e7).to_csv(tmp_path / "one.csv", index=False)
+    runs.to_csv(tmp_path / "all.csv", index=False)
+    sizes = str(runs["params"].nunique() - 1)
+    for name, more in (("one.csv", ("--fix", "E=1.8")), ("all.csv", ("--hold-out", f"N={sizes}"))):
+        code, _, err = recscale(monkeypatch, capsys, "fit", tmp_path / name, *LAW, *more)
+        assert (code, "has one params alone to fit" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda law: law.pop("sigma"),
+        lambda law: law["final"].pop("sigma"),
+        lambda law: law["final"].update(recipe=1),
+        lambda law: law.update(points_used=3),
+        lambda law: law["final"].update(parameters={"E": 1}),
+        lambda law: law["points_used"][0].pop("y"),
+        lambda law: law["held_out"][0].pop("error"),
+        lambda law: law.update(outliers=[99]),
+        lambda law: law.update(level="0.9"),
+        lambda law: law["final"].update(form="nope"),
+        lambda law: law.update(final=[1]),
+        lambda law: law.update(intervals={"E": [1]}),
+    ],
+)
+def test_a_damaged_law_is_one_line(monkeypatch, capsys, tmp_path, spoil):
+    n = np.geomspace(1e3, 1e6, 8)
+    y = (2 + (2000 / n) ** 0.3) * np.exp(0.002 * np.random.default_rng(0).standard_normal(8))
+    law = fit_law(n, y, law="l", x_name="N", hold_out=2).to_json()
+    spoil(law)
+    (tmp_path / "law.json").write_text(json.dumps(law))
+    code, _, err = recscale(monkeypatch, capsys, "forecast", tmp_path / "law.json", "--N", "1e7")
+    assert (code, err.count("\n"), "law.json: " in err) == (2, 1, True)
+
+
+def test_several_laws_have_no_forecast(monkeypatch, capsys, tmp_path):
+    (tmp_path / "law.json").write_text("[{}, {}]")
+    code, _, err = recscale(monkeypatch, capsys, "forecast", tmp_path / "law.json", "--N", "1e7")
+    assert (code, "has several laws; fit the one that is meant" in err) == (2, True)

@@ -24,6 +24,7 @@ from recscale.cli.options import (
     say,
 )
 from recscale.errors import InputError
+from recscale.laws.names import NAMES
 from recscale.study import study
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ OURS = ("N", "N_total", "D", "D_seen", "C")  # columns of points; of others we c
 
 def fit_options(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "source", type=Path, help="reads: a table (CSV or Parquet, a row a run), or a study file"
+        "source",
+        type=Path,
+        help="reads: a table (CSV, TSV, JSON lines, Parquet, Excel, a row a run), or a study file",
     )
     own = parser.add_argument_group("a table")
     own.add_argument(
@@ -46,7 +49,7 @@ def fit_options(parser: ArgumentParser) -> None:
         "--x",
         action="append",
         metavar="N=COL,D=COL",
-        help="columns of the axes; again to compare other columns",
+        help="columns of the axes; again to compare other columns; a name with , or = in double quotes",
     )
     own.add_argument("--y", metavar="COL", help="column of the loss or the metric")
     own.add_argument("--hold-out", metavar="N=2,D=1", help="largest values (or 10%%) to predict")
@@ -105,7 +108,7 @@ def _fit_table(args: Namespace) -> None:
     fits = [
         (tables.fit_table(args.source, frame, form, one), ", ".join(one.x.values()))
         for one in wanted
-        for form in tables.forms_of(args.law, list(one.x))
+        for form in tables.forms_of(args.law, list(one.x), args.unit)
     ]
     if len(fits) > 1 and args.plot is not None:
         raise InputError("--plot: draws one law; name it with --law and one --x")
@@ -130,12 +133,15 @@ def _rows(args: Namespace, columns: list[str]) -> pd.DataFrame:
     written = [] if args.plot is None else [args.plot, *map(args.plot.with_suffix, (".csv", ".pdf"))]
     for path in [*written, *([args.json] if args.json is not None else [])]:
         if path.resolve() == args.source.resolve():
-            raise InputError(f"{path}: is the table that is read; name another file to write")
+            raise InputError(f"{path}: is the table that is read; a figure and its CSV need other names")
     frame, notes = reading.read(args.source)
-    frame, left = reading.usable(reading.where(frame, args.where, args.source), columns, args.source)
+    needed = [*columns, args.y] if args.run is None else [*columns, args.y, args.run]
+    frame, left = reading.usable(reading.where(frame, args.where, args.source), needed, args.source)
     notes += left
     if args.lowest_of is not None:
-        frame, left = reading.lowest(frame, args.lowest_of, columns, args.y, args.source)
+        name = NAMES.get(args.law)
+        highest = name is not None and not name.positive
+        frame, left = reading.lowest(frame, args.lowest_of, columns, args.y, args.source, highest)
         notes += left
     if args.y in frame:
         notes += reading.units(frame, [*columns, args.y])

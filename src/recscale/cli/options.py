@@ -127,7 +127,7 @@ def of_fit(parser: Any) -> None:
         "--where", metavar="COL=VALUE", help="only these rows; also != < <= > >=, and a|b for one of them"
     )
     parser.add_argument(
-        "--lowest-of", metavar="COL", help="of rows that differ in it, as learning rates, the lowest --y"
+        "--lowest-of", metavar="COL", help="of rows that differ in it, as learning rates, the best --y"
     )
     parser.add_argument("--level", type=float, default=0.9, help="of intervals (default 0.9)")
     parser.add_argument(

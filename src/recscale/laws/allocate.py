@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recscale.errors import InputError
 from recscale.laws.allocation import Allocations, Ends, Found, Ratio, Way
 from recscale.laws.fit import MANY, fit_law
-from recscale.laws.forecast import PER_TARGET, least, refits
+from recscale.laws.forecast import FARTHEST, PER_TARGET, least, refits
 from recscale.laws.form import Array, Form
 from recscale.laws.forms import FORMS
 from recscale.laws.frontier import Curves, frontier, line
@@ -78,6 +78,11 @@ def allocate(
     cost = {"k": float(np.exp(intercept)), "growth": slope, "rms": float(np.sqrt((rest**2).mean()))}
     low, high = float(np.exp(log["C"].min())), float(np.exp(log["C"].max()))
     at = np.array(sorted(budgets) or [np.sqrt(low * high), high, 10 * high])
+    if at[-1] > FARTHEST * high * (1 + 1e-9):
+        raise InputError(
+            f"{at[-1]:.3g} FLOPs is {at[-1] / high:,.0f} times above the runs, {FARTHEST:g} times is the "
+            f"most: measure runs of {at[-1] / FARTHEST:.3g} FLOPs"
+        )
     law = fit_law(
         {"N": np.exp(log["N"]), "D": np.exp(log["D"])}, y, law=form.name, form=form, level=level, delta=delta,
         groups=run, resamples=resamples,
@@ -161,6 +166,8 @@ def _by_law(
 ) -> tuple[Way, _Lines | None]:
     if law.parameters is None:
         return Way("parametric", Found.REFUSED, f"the law is {law.status}: {law.meaning}"), None
+    if len({point["N"] for point in law.points_used}) == 1:
+        return Way("parametric", Found.REFUSED, "there is one N alone"), None
     runs, theta = refits(law)
     if len(theta) == 1:  # too few for the law's own intervals, not for a look at how they scatter
         others, _ = resample(theta[0], runs, resamples, np.random.default_rng(SEED))

@@ -27,6 +27,7 @@ from recscale.laws.solver import Optimum, Runs
 
 BAND_POINTS = 33
 MANY = 10  # distinct x, and runs, from which a bootstrap of runs is better than the profile
+AGAIN = 200  # starts of the law of all runs, besides where those of the test ended
 LEAST_STARTS = 25  # of one or two free constants
 BELIEVED = 1e6  # times a constant to which its interval may reach; beyond, it is open
 RARE = 0.01  # share of outliers that any heavy tail may have
@@ -134,6 +135,10 @@ def _check(
     delta: float | None, form: Form, law: str,
 ) -> None:  # fmt: skip
     """Raise ValueError for options that no set of runs could have given."""
+    for name, value in fixed.items():
+        ends = {part.name: (part.low, part.high) for part in form.parameters}.get(name, (value, value))
+        if not ends[0] <= value <= ends[1]:
+            raise ValueError(f"{law}: {name} = {value:g} is not from {ends[0]:g} to {ends[1]:g}")
     if min(wanted.values(), default=0) < 0 or not 0 < level < 1 or (delta is not None and not delta > 0):
         raise ValueError(f"{law}: need hold_out >= 0, 0 < level < 1, delta > 0")
     if not set(fixed) <= set(form.names) or not set(wanted) <= set(columns):
@@ -192,19 +197,25 @@ def _measured(
 def _fitted(fit: Fit, used: _Used, resamples: int, seed: int, known: Array | None) -> tuple[Fit, Array]:
     """`fit` with everything that takes a solver, and where its starts ended.
 
-    known: where those of the test ended, to start from in place of the whole grid.
+    known: where those of the test ended, to start from with a part of the grid.
     """
     form = fit.shape
     none = np.empty((0, len(form.names)))
     if used.distinct < len(form.names) - len(fit.fixed):
         return fit, none
     runs = Runs.of(form, used.log_x, used.y, fit.delta, fit.fixed, used.groups)
-    found = solver.best(runs, known if known is not None and len(known) else _starts(runs, used))
+    starts = _starts(runs, used)
+    if known is not None:
+        starts = np.concatenate([known, starts[:: max(1, len(starts) // AGAIN)]])
+    found = solver.best(runs, starts)
     squares, outliers = noise.squares(found, runs)
     # Least squares from where the robust starts ended: its optimum is never far from one of them.
     _, half_rss = solver.solve(found.distinct(64), squares)
     rss, df = 2 * float(half_rss.min()), squares.count - runs.free
     sigma = noise.sd(squares, rss, df)
+    if outliers.any() and noise.few(runs):  # of few runs a wrong one is no evidence, however little it weighs
+        runs = runs[np.flatnonzero(~outliers)]
+        found = solver.best(runs, np.concatenate([found.distinct(64), starts]))
     if not fit.delta_given and noise.threshold(sigma) > fit.delta:
         fit = replace(fit, delta=noise.threshold(sigma))
         runs = replace(runs, delta=fit.delta)
@@ -255,17 +266,18 @@ def _with_intervals(
     band = np.log(grid[:, None]) if len(form.axes) == 1 else np.empty((0, len(form.axes)))
     held = np.array([[entry[axis] for axis in form.axes] for entry in fit.held_out])
     wheres = np.concatenate([band, np.log(held.reshape(-1, len(form.axes)))])
-    some, theta = runs[solver.thinned(runs, solver.MOST)], found.theta
-    if len(some.target) < len(runs.target):
-        theta = solver.solve(theta[None], some)[0][0]
+    some, theta = _some(runs, found.theta), found.theta
+    trusted = sigma if df >= least_df(form) else None
     if distinct >= MANY and runs.count >= MANY:
         drawn, share = resample(theta, some, resamples, np.random.default_rng(seed))
+        # Of runs of one row some are fewer runs, whose resamples scatter more than those of all.
+        drawn = theta + sqrt(some.count / runs.count) * (drawn - theta)
         method = BOOTSTRAP.format(f"{resamples:,}")
         ends = percentiles(some, drawn, wheres, fit.level)
         fit = replace(fit, interval_method=method, resamples=resamples, degenerate_share=float(share.mean()))
         fit = replace(fit, draws=[[float(f"{value:.8g}") for value in row] for row in drawn])
     else:
-        ends = profiled(theta, some, sigma, fit.level, df, wheres)
+        ends = profiled(theta, some, trusted, fit.level, df, wheres)
     at = form.named(found.theta[None])[0]
     ends[: len(at)] = _bounded(form, ends[: len(at)], at)
     known: list[list[float | None]] = [[None if np.isnan(end) else float(end) for end in row] for row in ends]
@@ -274,14 +286,24 @@ def _with_intervals(
         name: [v, v] for name, v in fit.fixed.items()
     }
     fit = replace(
-        fit, intervals=intervals, profile=profile_of_e(theta, some, sigma, fit.level, df, intervals)
+        fit, intervals=intervals, profile=profile_of_e(theta, some, trusted, fit.level, df, intervals)
     )
-    fit = replace(fit, status=_status(fit, found, runs, distinct))
+    fit = replace(fit, status=_status(fit, found, runs, distinct, df))
     if len(band):
         lo, hi = ([row[k] for row in known[count : count + len(grid)]] for k in (0, 1))
         fit = replace(fit, band={"x": grid.tolist(), "lo": lo, "mid": fit.predict(grid).tolist(), "hi": hi})
     pairs = zip(fit.held_out, known[count + len(band) :], strict=True)
     return replace(fit, held_out=[_predicted(fit, entry, pair, df) for entry, pair in pairs])
+
+
+def _some(runs: Runs, theta: Array) -> Runs:
+    """Rows enough for intervals; of a long table moved so that their optimum is theta, that of all rows."""
+    some = runs[solver.thinned(runs, solver.MOST)]
+    if len(some.target) == len(runs.target):
+        return runs
+    own = solver.solve(theta[None], some)[0]
+    here, there = (solver.modelled(runs.form, at, some.log_x, runs.scale)[0][0] for at in (theta[None], own))
+    return replace(some, target=some.target + here - there)
 
 
 def _bounded(form: Form, ends: Array, at: Array) -> Array:
@@ -299,11 +321,11 @@ def _grid(fit: Fit) -> Array:
     return np.geomspace(min(point[axis] for point in fit.points_used), max(every), BAND_POINTS)
 
 
-def _status(fit: Fit, found: Optimum, runs: Runs, distinct: int) -> Status:
+def _status(fit: Fit, found: Optimum, runs: Runs, distinct: int, df: int) -> Status:
+    if df < least_df(fit.shape):
+        return Status.TOO_FEW_RUNS
     if distinct <= runs.free + 1:
         return Status.UNDERDETERMINED
-    if fit.sigma is None:
-        return Status.TOO_FEW_RUNS
     if found.share < 2 / found.starts:
         return Status.NOT_CONVERGED
     ends = [pair for name, pair in fit.intervals.items() if name not in fit.fixed]
@@ -351,9 +373,14 @@ def _predicted(fit: Fit, entry: dict[str, Any], ends: list[float | None], df: in
     return entry | {"predicted": mid, "interval": interval, "error": error}
 
 
+def least_df(form: Form) -> int:
+    """Runs more than constants from which intervals hold what they say (docs/laws.md, coverage)."""
+    return 1 if len(form.axes) == 1 else 2
+
+
 def with_noise(fit: Fit, mid: float, ends: Sequence[float | None], df: int, count: int) -> list[float | None]:
     """An interval of the curve, and the noise of a mean of `count` runs in quadrature, as residuals are."""
-    if not fit.sigma:
+    if not fit.sigma or df < least_df(fit.shape):
         return [None, None]
     noise = float(t_distribution.ppf(0.5 + fit.level / 2, df)) * fit.sigma / sqrt(max(1, count))
     scale = 1.0 if fit.shape.positive else float(np.median([abs(point["y"]) for point in fit.points_used]))

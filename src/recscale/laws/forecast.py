@@ -14,9 +14,10 @@ import numpy as np
 
 from recscale.errors import InputError
 from recscale.laws import solver
-from recscale.laws.fit import with_noise
+from recscale.laws.fit import least_df, with_noise
 from recscale.laws.form import Array
 from recscale.laws.intervals import curve_ends, curve_percentiles
+from recscale.laws.noise import few
 from recscale.laws.result import Fit, Status
 from recscale.laws.solver import Runs
 
@@ -83,15 +84,18 @@ def along(fit: Fit, x: Mapping[str, Sequence[float]]) -> list[Place]:
     law = on_all(fit)
     if set(x) != set(law.shape.axes):
         raise InputError(f"{law.law}: {law.shape.formula.split(';')[0]} needs {', '.join(law.shape.axes)}")
-    runs, wheres = _runs(law), law.shape.logs({axis: np.array(values) for axis, values in x.items()}).T
+    every, wheres = _runs(law), law.shape.logs({axis: np.array(values) for axis, values in x.items()}).T
     kept = np.ones(len(law.points_used), dtype=bool)
     kept[law.outliers] = False
-    df = runs[np.flatnonzero(kept)].count - runs.free
+    df = every[np.flatnonzero(kept)].count - every.free
+    runs = every[np.flatnonzero(kept)] if few(every) else every
     if law.draws is not None:
         ends = curve_percentiles(runs, np.array(law.draws), wheres, law.level)
     else:
         theta = law.shape.theta(law.parameters or {})[0]
-        ends = curve_ends(theta, runs, law.sigma, law.level, df, wheres)
+        ends = curve_ends(
+            theta, runs, law.sigma if df >= least_df(law.shape) else None, law.level, df, wheres
+        )
     places = []
     for k in range(len(wheres)):
         at = {axis: float(values[k]) for axis, values in x.items()}
@@ -189,14 +193,14 @@ def refusal(fit: Fit, x: Mapping[str, float]) -> str:
 
 def warning(fit: Fit, x: Mapping[str, float]) -> str:
     """One line on why not to trust the forecast at x, empty where there is no reason."""
-    far, name, end, last = _furthest(fit, x)
-    words = []
-    if far > 1:
-        at = last * far if end == "above" else last / far
-        words.append(
-            f"extrapolates: {name} {at:.3g} is {far:.3g} times {end} the runs; the interval is for noise, "
-            "not for another form"
-        )
+    words, beyond = [], [_furthest(fit, {axis: value}) for axis, value in x.items()]
+    outside = [
+        f"{name} {last * far if end == 'above' else last / far:.3g} is {far:.3g} times {end} the runs"
+        for far, name, end, last in beyond
+        if far > 1
+    ]
+    if outside:
+        words.append(f"extrapolates: {', '.join(outside)}; the interval is for noise, not for another form")
     law = fit.final or fit
     if law.status is not Status.CONVERGED:
         words.append(f"the fit is {law.status}: {law.meaning}")
@@ -226,8 +230,9 @@ def text(fit: Fit, x: Mapping[str, float]) -> str:
     found = predict(fit, x)
     at = ", ".join(f"{fit.x if axis == 'x' else axis} {value:.4g}" for axis, value in x.items())
     ends = ["not bounded" if end is None else f"{end:.4g}" for end in found.interval]
+    unit = f" {fit.unit}" if fit.shape.positive else ""
     lines = [
-        f"{fit.law}: at {at}: {found.value:.4g} [{', '.join(ends)}] ({100 * fit.level:g} %, one run)",
+        f"{fit.law}: at {at}: {found.value:.4g}{unit} [{', '.join(ends)}] ({100 * fit.level:g} %, one run)",
         evidence(fit),
     ]
     caution = warning(fit, x)

@@ -29,11 +29,16 @@ def squares(found: Optimum, runs: Runs) -> tuple[Runs, NDArray[np.bool_]]:
     return replace(runs[np.flatnonzero(~far)], delta=inf), far
 
 
+def few(runs: Runs) -> bool:
+    """Whether outliers are looked for one by one, and left out of the fit."""
+    return runs.count < runs.free + SPARE
+
+
 def outliers(found: Optimum, runs: Runs) -> NDArray[np.bool_]:
     """Rows far from the curve: of many, in units of the median distance; of few runs, at most one run."""
     modelled, _ = solver.modelled(runs.form, found.theta[None], runs.log_x, runs.scale)
     size = np.abs(modelled[0] - runs.target)
-    if runs.count < runs.free + SPARE:
+    if few(runs):
         return _one_run(found, runs)
     # As many runs as constants lie on a robust curve: they are no evidence of its noise.
     typical = 1.4826 * float(np.median(np.sort(size)[runs.free :]))

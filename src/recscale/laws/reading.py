@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,24 @@ from recscale.laws.form import Array
 PARQUET, LINES, EXCEL = (".parquet", ".pq"), (".jsonl", ".ndjson"), (".xlsx", ".xls")
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 0.01}
 NUMBER = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kKmMbBgGtT%]?)")
+COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*[kKmMbBgGtT%]?"  # a number with a decimal comma
+DECIMAL = re.compile(r"^(\s*[+-]?\d*),(\d+(?:[eE][+-]?\d+)?\s*[kKmMbBgGtT%]?\s*)$")
 CONDITION = re.compile(r'("[^"]*"|.+?)(!=|<=|>=|=|<|>)(.*)', re.S)
 # Names of columns, letters alone, in which rows of one place should not differ.
 COUNTS = (
     "n", "d", "tokens", "data", "samples", "targets", "steps", "epochs", "params", "parameters", "flops", "c",
     "datafraction", "dseen",
 )  # fmt: skip
+DATA = (
+    "d",
+    "tokens",
+    "data",
+    "samples",
+    "targets",
+    "datafraction",
+    "dseen",
+)  # of COUNTS, what is learnt from
+NOTHING = ("", "-", "none", "null", "nan", "diverged", "failed", "crashed")  # cells of runs without a number
 RATES = ("lr", "learningrate", "peaklr", "maxlr", "baselr", "peaklearningrate")
 
 
@@ -43,18 +56,23 @@ def read(path: Path) -> tuple[pd.DataFrame, list[str]]:
         elif kind == "JSON lines":
             frame = pd.read_json(path, lines=True)
         else:
-            frame = pd.read_csv(path, **_dialect(path))
+            how = _dialect(path)
+            frame = pd.read_csv(path, **how)
+            if how["decimal"] == ",":  # also in columns with text, which pandas leaves as they are
+                frame = frame.map(lambda cell: DECIMAL.sub(r"\1.\2", cell) if isinstance(cell, str) else cell)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except ImportError:
-        raise InputError(f"{path}: is an Excel file: pip install openpyxl, or save it as CSV") from None
-    except (ValueError, OSError) as error:  # also pandas' and pyarrow's own
+        raise InputError(
+            f"{path}: is an Excel file: pip install openpyxl (of .xls xlrd), or save it as CSV"
+        ) from None
+    except (ValueError, OSError, KeyError, BadZipFile) as error:  # also pandas' and pyarrow's own
         raise InputError(f"{path}: is not {kind}: {' '.join(str(error).split())[:100]}") from error
     if frame.empty:
         raise InputError(f"{path}: has no rows")
     frame.index = pd.RangeIndex(1, len(frame) + 1)
     same = frame.astype(str).duplicated()
-    note = f"the same as another row in every column, counted once: {int(same.sum())} rows"
+    note = f"left out, the same as another row in every column: {_rows(int(same.sum()))}"
     return frame[~same], [note] if same.any() else []
 
 
@@ -63,8 +81,8 @@ def _dialect(path: Path) -> dict[str, Any]:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         head = file.readline()
         rows = file.read(2**16)
-    separator = max(",\t;", key=head.count) if head.strip() else ","
-    comma = separator == ";" and re.search(r"(^|;)[+-]?\d+,\d+(;|$)", rows, re.M) is not None
+    separator = "\t" if "\t" in head.strip() else max(",;", key=head.count)
+    comma = separator == ";" and re.search(rf"(^|;)\s*\"?\s*{COMMA}\s*\"?\s*(;|$)", rows, re.M) is not None
     return {"sep": separator, "decimal": "," if comma else ".", "encoding": "utf-8-sig"}
 
 
@@ -82,9 +100,11 @@ def where(frame: pd.DataFrame, conditions: str | None, path: Path) -> pd.DataFra
             raise InputError(f"{path}: has no column {column}; it has {_columns(frame)}")
         cells = frame[column]
         if sign in ("=", "!="):
-            same = cells.astype(str).isin(value.split("|"))
-            if pd.api.types.is_numeric_dtype(cells):
-                same |= cells.isin(pd.to_numeric(pd.Series(value.split("|")), errors="coerce").dropna())
+            wanted = [one.strip().strip('"') for one in value.split("|")]
+            same = cells.astype(str).isin(wanted)
+            as_numbers = {number for one in wanted if not np.isnan(number := _number(one))}
+            if as_numbers:
+                same |= cells.map(_number).isin(as_numbers)
             good = same if sign == "=" else ~same
         else:
             limit = _number(value)
@@ -105,27 +125,32 @@ def usable(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> tuple[pd.
     for column in dict.fromkeys(columns):
         if column not in frame:
             raise InputError(f"{path}: has no column {column}; it has {_columns(frame)}")
-        blank = frame[column].isna() | frame[column].astype(str).str.strip().isin(["", "-", "None", "null"])
+        blank = frame[column].isna() | frame[column].astype(str).str.strip().str.lower().isin(NOTHING)
         if blank.all():
             raise InputError(f"{path}: no row has a {column}")
         if blank.any():
-            notes.append(f"left out, without {column}: {int(blank.sum())} rows")
+            notes.append(f"left out, without {column}: {_rows(int(blank.sum()))}")
         frame = frame[~blank]
     return frame, notes
 
 
 def lowest(
-    frame: pd.DataFrame, of: str, x: Sequence[str], y: str, path: Path
+    frame: pd.DataFrame, of: str, x: Sequence[str], y: str, path: Path, highest: bool = False
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Of the rows of each place in x that differ in the column `of`, the one of the lowest y."""
+    """Of the rows of each place in x that differ in the column `of`, that of the lowest or highest y."""
     for column in (of, y):
         if column not in frame:
             raise InputError(f"{path}: has no column {column}; it has {_columns(frame)}")
-    best = frame.assign(_y=frame[y].map(_number)).sort_values("_y", kind="stable").drop_duplicates(list(x))
-    left = len(frame) - len(best)
+    ordered = frame.assign(_y=frame[y].map(_number)).sort_values("_y", kind="stable", ascending=not highest)
+    best = ordered.drop_duplicates(list(x))
+    left, end = len(frame) - len(best), "highest" if highest else "lowest"
     return frame.loc[best.index.sort_values()], [
-        f"left out, not the lowest {y} of {of} at their place: {left} rows"
+        f"left out, not the {end} {y} of {of} at their place: {_rows(left)}"
     ]
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
 
 
 def cautions(frame: pd.DataFrame, x: Sequence[str], y: str, run: str | None) -> list[str]:
@@ -133,17 +158,22 @@ def cautions(frame: pd.DataFrame, x: Sequence[str], y: str, run: str | None) -> 
     lines = []
     groups = frame.groupby(list(x), sort=False)
     for column in frame.columns:
-        if column in (*x, y, run) or not pd.api.types.is_numeric_dtype(frame[column]):
+        cells = frame[column]
+        if column in (*x, y, run):
             continue
-        word = re.sub("[^a-z]", "", str(column).lower())
+        if not pd.api.types.is_numeric_dtype(cells) and cells.map(_number).isna().any():
+            continue
+        words = {re.sub("[^a-z]", "", str(column).lower()), *re.split("[^a-z]+", str(column).lower())}
         differs = int((groups[column].nunique() > 1).sum())
-        if differs and word in RATES:
+        if differs and words & set(RATES):
             lines.append(
                 f"warning: rows of one place differ in {column} and are taken for seeds; --lowest-of "
-                f"{column} keeps the lowest of each"
+                f"{column} keeps the best of each"
             )
-        elif differs and word in COUNTS:
+        elif differs and words & set(COUNTS):
             lines.append(f"warning: rows of one place differ in {column}, which the law does not know")
+        elif len(x) == 1 and words & set(DATA) and cells.nunique() > 1:
+            lines.append(f"warning: runs differ in {column}, which a law of {x[0]} alone does not know")
     return lines
 
 

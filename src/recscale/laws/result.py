@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from math import inf, isfinite
@@ -49,8 +49,8 @@ MEANING = {
     "points.",
     Status.UNDERDETERMINED: "At most one distinct point more than constants: almost any runs would "
     "fit this well, so only the intervals and the held-out error count.",
-    Status.TOO_FEW_RUNS: "Not more runs than constants: nothing says how far another run would have been "
-    "from the curve, so no interval can be given.",
+    Status.TOO_FEW_RUNS: "No more runs than constants, or of several axes one more: too little says how far "
+    "another run would be from the curve, so no interval is given.",
     Status.OPEN: "The runs leave a constant open at one end: it has no value worth quoting, and the others "
     "go with it; trust the curve only near the fitted points.",
     Status.NOT_CONVERGED: "No two starts agree on the optimum: do not use these constants.",
@@ -129,6 +129,8 @@ class Fit:
     @property
     def meaning(self) -> str:
         """One sentence on what a reader should think of the fit."""
+        if self.fixed and self.status in (Status.FLAT, Status.NOT_DECREASING):
+            return "With the constants that were given the form is no better than one value for all runs."
         return MEANING[self.status]
 
     @property
@@ -161,11 +163,74 @@ class Fit:
     @classmethod
     def read(cls, path: Path) -> Fit:
         """The `Fit` of a laws/<law>.json. Raises InputError where it is missing or damaged."""
-        plain = read_json(path, "form", "status")
-        for key, legal in (("form", list(FORMS)), ("status", [str(status) for status in Status])):
-            if plain[key] not in legal:
-                raise InputError(f"{path}: {key}: {plain[key]!r} is not one of {', '.join(legal)}")
+        if path.exists() and path.read_bytes()[:1] == b"[":
+            raise InputError(f"{path}: has several laws; fit the one that is meant with --law NAME")
+        plain = read_json(path)
         if plain.get("recipe") != LAW_RECIPE:
             raise InputError(f"{path}: was fitted by another version of recscale; fit it again")
+        for key, legal in (("form", list(FORMS)), ("status", [str(status) for status in Status])):
+            if plain.get(key) not in legal:
+                raise InputError(f"{path}: {key}: {plain.get(key)!r} is not one of {', '.join(legal)}")
         read_json(path, *(field.name for field in fields(cls)))
+        if why := _damage(plain):
+            raise InputError(f"{path}: is damaged: {why}; fit it again")
         return cls.from_json(plain)
+
+
+def _damage(plain: Any) -> str:
+    """What of a law's JSON no fit has written, of what its readers use; empty where it is whole."""
+    if not isinstance(plain, dict) or not {field.name for field in fields(Fit)} <= set(plain):
+        return "final is no law"
+    form, points, final = FORMS.get(plain["form"]), plain["points_used"], plain["final"]
+    if form is None or plain["status"] not in list(Status) or plain["recipe"] != LAW_RECIPE:
+        return "final is no law of this version"
+    axes, names, count = (*form.axes, "y"), set(form.names), len(form.names)
+
+    def number(value: Any, none: bool = False) -> bool:
+        return (none and value is None) or (type(value) in (int, float) and isfinite(value))
+
+    def ends(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == 2 and all(number(end, True) for end in value)
+
+    def constants(value: Any, legal: Callable[[Any], bool], some: bool = False) -> bool:
+        return (
+            isinstance(value, dict)
+            and (set(value) <= names if some else set(value) == names)
+            and all(map(legal, value.values()))
+        )
+
+    def entries(value: Any, keys: tuple[str, ...], more: tuple[str, ...] = ()) -> bool:
+        return isinstance(value, list) and all(
+            isinstance(one, dict)
+            and all(number(one.get(key)) for key in keys)
+            and all(key in one and number(one[key], True) for key in more)
+            for one in value
+        )
+
+    held = ("measured", "predicted", "error", "extrapolation", "baseline_error")
+    whole = {
+        "points_used": entries(points, axes),
+        "held_out": entries(plain["held_out"], (*form.axes, "runs"), held)
+        and all(ends(one.get("interval")) for one in plain["held_out"]),
+        "parameters": plain["parameters"] is None or constants(plain["parameters"], number),
+        "intervals": constants(plain["intervals"], ends),
+        "fixed": constants(plain["fixed"], number, some=True),
+        "outliers": isinstance(plain["outliers"], list)
+        and all(type(place) is int and 0 <= place < len(points) for place in plain["outliers"]),
+        "draws": plain["draws"] is None
+        or (
+            isinstance(plain["draws"], list)
+            and all(
+                isinstance(row, list) and len(row) == count and all(map(number, row))
+                for row in plain["draws"]
+            )
+        ),
+        "sigma": number(plain["sigma"], True),
+        "delta": number(plain["delta"], True),
+        "level": number(plain["level"]) and 0 < plain["level"] < 1,
+        "unit": isinstance(plain["unit"], str),
+    }
+    odd = [key for key, good in whole.items() if not good]
+    if odd:
+        return f"{odd[0]} is not what a fit writes"
+    return "" if final is None else _damage(final)

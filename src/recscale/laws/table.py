@@ -21,6 +21,8 @@ from recscale.laws.reading import numbers
 from recscale.laws.result import NATS, Fit
 
 UNITS = (NATS, "bits", "perplexity")
+LN_PERPLEXITY = f"{NATS}, ln of perplexity"
+TERMS = {"N": {"A", "N_c"}, "D": {"B", "D_c"}}  # constants that one value of the axis says nothing of
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,15 @@ class Asked:
     unit: str = NATS
 
 
-def forms_of(law: str, axes: Sequence[str]) -> list[Form]:
-    """The form of this name, or with `all` every form of these axes. Raises InputError."""
+def forms_of(law: str, axes: Sequence[str], unit: str = NATS) -> list[Form]:
+    """The form of this name, or with `all` every form of these axes, of a loss where y has another unit.
+
+    Raises InputError.
+    """
     if law == "all":
         # The power with a constant is the saturating power, with A for X0: once is enough.
         fitting = [form for form in FORMS.values() if _fits(form, axes) and form is not POWER_CONSTANT]
+        fitting = [form for form in fitting if form.positive or unit == NATS]
         if not fitting:
             kinds = sorted({", ".join(form.axes) for form in FORMS.values() if len(form.axes) > 1})
             raise InputError(
@@ -74,7 +80,7 @@ def fit_table(path: Path, frame: pd.DataFrame, form: Form, asked: Asked) -> Fit:
     x = {axis: numbers(frame, key, path, positive=True) for axis, key in columns.items()}
     y = numbers(frame, asked.y, path, positive=False)
     if asked.unit != NATS and not form.positive:
-        raise InputError(f"--unit {asked.unit}: {form.name} is a law of a metric, which has no such unit")
+        raise InputError(f"--unit {asked.unit}: {form.name} is no law of the logarithm of a loss")
     if asked.unit == "perplexity":
         if (y <= 1).any():
             row = frame.index[int(np.flatnonzero(y <= 1)[0])]
@@ -84,9 +90,6 @@ def fit_table(path: Path, frame: pd.DataFrame, form: Form, asked: Asked) -> Fit:
         raise InputError(
             f"{path}: has no column {asked.run}; it has {', '.join(map(str, frame.columns[:30]))}"
         )
-    for axis in ("N", "D") if not one and not asked.fixed else ():
-        if axis in x and len(np.unique(x[axis])) == 1:
-            raise InputError(f"{path}: has one {columns[axis]} alone: a law of it needs several")
     held = {}
     for axis, text in asked.hold_out.items():
         place = form.axes[0] if axis == "" or (one and axis in (name, column)) else axis
@@ -102,12 +105,20 @@ def fit_table(path: Path, frame: pd.DataFrame, form: Form, asked: Asked) -> Fit:
     unknown = set(asked.fixed or {}) - set(form.names)
     if unknown:
         raise InputError(f"--fix {', '.join(unknown)}: {form.name} has {', '.join(form.names)}")
+    kept = np.ones(len(y), dtype=bool)
+    for place, number in held.items():
+        values = np.unique(x[place])
+        kept &= ~np.isin(x[place], values[len(values) - number :])
+    for axis, own in TERMS.items() if not one else ():
+        free = own & set(form.names) - set(asked.fixed or {})
+        if axis in x and free and len(np.unique(x[axis][kept])) == 1:
+            raise InputError(f"{path}: has one {columns[axis]} alone to fit: a law of it needs several")
     try:
         return fit_law(
             x, y, law=form.name, form=form, x_name=(name or column) if one else ", ".join(form.axes),
             hold_out=held, level=asked.level, delta=asked.delta, fixed=asked.fixed,
             groups=None if asked.run is None else frame[asked.run].astype(str).to_numpy(),
-            resamples=asked.resamples, unit=NATS if asked.unit == "perplexity" else asked.unit,
+            resamples=asked.resamples, unit=LN_PERPLEXITY if asked.unit == "perplexity" else asked.unit,
         )  # fmt: skip
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
@@ -115,7 +126,7 @@ def fit_table(path: Path, frame: pd.DataFrame, form: Form, asked: Asked) -> Fit:
 
 def _count(text: str, distinct: int) -> int:
     share = text.removesuffix("%")
-    if not share.isdigit() or (text.endswith("%") and int(share) > 100):
+    if not (share.isascii() and share.isdecimal()) or (text.endswith("%") and int(share) > 100):
         raise InputError(f"--hold-out {text}: is not a whole number, or a share such as 10%")
     return ceil(int(share) / 100 * distinct) if text.endswith("%") else int(share)
 

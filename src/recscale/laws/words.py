@@ -72,6 +72,7 @@ def paragraph(fit: Fit) -> str:
         place = _place(value, *ends)
         within = "given" if parameter.name in fit.fixed else f"[{', '.join(_ends(ends, place))}]"
         number = f"{value:g}" if parameter.name in fit.fixed else _number(value, places[parameter.name])
+        number = "-" if ends == [None, None] else number
         meaning = parameter.meaning.replace(NATS, fit.unit)
         lines.append(f"  {parameter.name:<7} {number:>10}  {within:<26} {meaning}")
     left = f", {len(fit.points_left_out)} left out" if fit.points_left_out else ""
@@ -86,7 +87,8 @@ def paragraph(fit: Fit) -> str:
         chosen = "as given" if fit.delta_given else "for the noise" if fit.delta > DELTA else "the usual one"
         noise = "" if fit.sigma is None else f"; noise of one run {100 * fit.sigma:.2g} %"
         lines.append(f"{huber}, {chosen}{noise}")
-        lines.append(f"{100 * fit.level:g} % intervals: {fit.interval_method}")
+        method = fit.interval_method if fit.held_out else fit.interval_method.partition(";")[0]
+        lines.append(f"{100 * fit.level:g} % intervals: {method}")
     if fit.degenerate_share is not None:
         lines.append(f"{100 * fit.degenerate_share:.2g} % of {fit.resamples:,} resamples degenerate")
     return "\n".join([*lines, *_far(fit), *_held_out(fit)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,11 @@ def answer(told: Told, x: Mapping[str, float]) -> Answer:
     """The loss at x by the law, and the metrics by the maps, with intervals of one run."""
     found = forecast.predict(told.fit, x)
     loss, ends = found.value, found.interval
+    if loss > log(told.n_items):
+        raise InputError(
+            f"{told.law.name}: no forecast: a loss of {loss:.3g} is above that of guessing among "
+            f"{told.n_items:,} items, {log(told.n_items):.3g}; so few parameters or targets are no model"
+        )
     metrics, cautions = {}, [forecast.warning(told.fit, x)]
     for one in told.maps:
         low, high = one.interval(loss, told.fit.level, ends)
