@@ -308,6 +308,10 @@ def test_a_flat_law_is_written_drawn_and_published(project):
     assert json.loads((published / "laws/loss_vs_N.json").read_text()) == law
 
 
+def test_moving_the_archives_plans_nothing(project):
+    assert planned(project, "--config", "study=tiny", "raw_dir=/scratch/raw") == {}
+
+
 def test_another_recipe_of_laws_fits_them_again_and_trains_nothing(project):
     rules = project / "workflow/rules/laws.smk"
     rules.write_text(rules.read_text().replace("recipe=LAW_RECIPE", "recipe=99"))

@@ -15,12 +15,16 @@ rule fetch:
     localrule: True
     conda:
         "../../envs/recscale.yaml"
+    resources:
+        raw=RAW,
     params:
         dataset=STUDY.dataset,
-        raw=RAW,
+        # Where the archives lie changes no number: moving them should plan nothing, so it is a resource,
+        # which is no reason to run again. The constant stands in the records of folders made before.
+        raw="raw",
         sources=entry("sources"),
     shell:
-        "recscale fetch {params.dataset:q} --raw {params.raw:q} --out {output:q} 2>&1 | tee {log:q}"
+        "recscale fetch {params.dataset:q} --raw {resources.raw:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
 rule prepare:

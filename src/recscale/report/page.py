@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,11 +30,17 @@ def report(study: Study, folder: Path, say: Callable[[str], None]) -> None:
             raise InputError(f"{path}: is missing; run snakemake --cores 2 --config study={study.name}")
     html = folder / "report.html"
     if not html.exists() or html.stat().st_mtime < max(path.stat().st_mtime for path in shown):
+        part = html.with_name(f".part-{os.getpid()}.html")  # Snakemake takes the format from the ending
         command = [sys.executable, "-m", "snakemake", "--quiet", "--nolock"]
-        command += ["--config", f"study={study.name}", "--report", str(html)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise InputError(f"{html}: snakemake --report failed: {done.stderr.strip()[-400:]}")
+        command += ["--config", f"study={study.name}", "--report", str(part)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            whole = part.exists() and part.read_bytes().rstrip().endswith(b"</html>")
+            if done.returncode or not whole:
+                raise InputError(f"{html}: snakemake --report failed: {done.stderr.strip()[-400:]}")
+            os.replace(part, html)
+        finally:
+            part.unlink(missing_ok=True)
     say(f"report   {html}")
     say(f"figures  {folder / 'figures'}/")
     for path in laws:
