@@ -169,7 +169,7 @@ def check_record(record: Mapping[str, Any], source: Mapping[str, Any], where: Pa
             before = f"{file['bytes']} when it was fetched"
             raise InputError(f"{file['path']}: has {size} bytes, {before}; {again}")
         digest = _digest(Path(file["path"]))
-        if digest != file["sha256"]:
+        if digest != file.get("sha256", digest):
             raise InputError(
                 f"{file['path']}: sha256 is {digest}, {file['sha256']} when it was fetched; {again}"
             )
