@@ -75,6 +75,19 @@ def test_a_point_of_another_spec_is_neither_published_again_nor_restored(folder,
     assert pd.read_csv(out / "points.csv")["run"].tolist() == [FIRST]  # nothing lost
 
 
+def test_points_of_other_data_are_not_restored_or_published(folder, tmp_path):
+    out, data = tmp_path / "published/s", tmp_path / "sequences.parquet"
+    publish.publish(STUDY, folder, out, print, data)  # nothing is prepared here
+    data.write_text("other data")
+    with pytest.raises(
+        InputError, match=r"sha256 00, .*sequences.parquet has [0-9a-f]{64}: remove its metrics"
+    ):
+        publish.restore(STUDY, out, tmp_path / "new", print, data)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(InputError, match="was trained on data of sha256 00"):
+        publish.publish(STUDY, folder, out, print, data)
+
+
 def test_points_that_leave_the_study_are_counted(folder, tmp_path):
     out = tmp_path / "published/s"
     write(folder / "runs", SECOND, point(RUNS[SECOND]))

@@ -102,10 +102,11 @@ def publish(args: Namespace) -> None:
 
     it = chosen(args)
     published = it.results / "published" / it.study.name
+    sequences = it.results / "data" / it.study.dataset / "sequences.parquet"
     if args.restore:
-        publish.restore(it.study, published, it.folder, say)
+        publish.restore(it.study, published, it.folder, say, sequences)
     else:
-        publish.publish(it.study, it.folder, published, say)
+        publish.publish(it.study, it.folder, published, say, sequences)
 
 
 def report(args: Namespace) -> None:

@@ -18,7 +18,7 @@ from recscale.errors import InputError
 from recscale.report import points
 from recscale.report.figures import study as of_study
 from recscale.report.figures import tasks as of_tasks
-from recscale.study.folder import POINT, check_point, read_point
+from recscale.study.folder import POINT, check_data, check_point, read_point
 from recscale.study.problems import NEXT_ITEM
 from recscale.study.study import TASKS, Study, select
 
@@ -26,11 +26,11 @@ POINTS = "points.jsonl"
 Say = Callable[[str], None]
 
 
-def publish(study: Study, folder: Path, out: Path, say: Say) -> None:
+def publish(study: Study, folder: Path, out: Path, say: Say, sequences: Path | None = None) -> None:
     """Write what is finished in `folder`, results/<study>, to `out`; runs published before stay.
 
     Points of runs that the study has no more stay in points.jsonl, and in no table. Files that are none of
-    ours stay.
+    ours stay. sequences: the prepared data, of which the points in `folder` must be.
 
     Laws, tasks and figures come once every run of theirs is there. Those published before stay as long as
     they are of the same points; else they are removed. Raises InputError where no run has finished.
@@ -41,6 +41,8 @@ def publish(study: Study, folder: Path, out: Path, say: Say) -> None:
         for name, run in study.runs.items()
         if (folder / "runs" / name / "metrics.json").exists()
     }
+    if sequences is not None:
+        check_data(here, sequences)
     left = _left(out / POINTS, study)
     found = {name: (before | here)[name] for name in study.runs if name in before | here}
     if not found:
@@ -102,12 +104,15 @@ def _left(path: Path, study: Study) -> list[str]:
     return [line for line in lines if json.loads(line)["run"] not in study.runs]
 
 
-def restore(study: Study, out: Path, folder: Path, say: Say) -> None:
+def restore(study: Study, out: Path, folder: Path, say: Say, sequences: Path | None = None) -> None:
     """Write metrics.json of the published runs that `folder`, results/<study>, does not have.
 
     They count as done for points, laws and figures; a task needs weights, which are not published.
+    sequences: the prepared data; where these are there and others, nothing is restored (InputError).
     """
     found = read(out / POINTS, study, say)
+    if sequences is not None:
+        check_data(found, sequences)
     new = [name for name in found if not (folder / "runs" / name / "metrics.json").exists()]
     for name in new:
         files.write_json(folder / "runs" / name / "metrics.json", found[name])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,19 @@ def read_point(path: Path, run: Run) -> dict[str, Any]:
         )
     check_point(point, run, str(path))
     return point
+
+
+def check_data(points: Mapping[str, Mapping[str, Any]], sequences: Path) -> None:
+    """Raise InputError, with both checksums, for a point of other data than the prepared ones, if any."""
+    if not sequences.exists():
+        return
+    digest = files.sha256(sequences)
+    for name, point in points.items():
+        if point["data_sha256"] != digest:
+            raise InputError(
+                f"{name}: was trained on data of sha256 {point['data_sha256']}, {sequences} has {digest}: "
+                "remove its metrics.json to train it again, or prepare the data that it had"
+            )
 
 
 def clean(out: Path) -> None:
